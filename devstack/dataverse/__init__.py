@@ -1,0 +1,1 @@
+"""A Dataverse Web API on SQLite, for development and tests."""

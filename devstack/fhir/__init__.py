@@ -1,0 +1,1 @@
+"""A small FHIR R4 server, for development and tests."""

@@ -1,0 +1,1 @@
+"""The Dataverse side: Web API client, batches, quoting, throttling, metadata, events."""

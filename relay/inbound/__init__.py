@@ -1,0 +1,1 @@
+"""The way in: intake, references, locate, plan, apply, outcome."""

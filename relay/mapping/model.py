@@ -1,0 +1,185 @@
+"""The nouns of the maps: column facts, entity maps, drafts. Plain frozen data; no I/O, no clock.
+
+A map is loaded by `relay.mapping.load`, carried out by `relay.mapping.translate`, which turns one FHIR resource into
+one Draft: the row as the map says it should be, before Dataverse was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal
+
+Scalar = str | int | bool | Decimal | None
+"""A column's value on the Dataverse wire; None clears it. Dates are text (`2020-01-31`, `2020-01-31T09:30:00Z`)."""
+
+Resource = Mapping[str, Any]
+"""A FHIR resource as parsed JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """The facts of one column; `type` is the AttributeTypeName without `Type` (String, Picklist, Lookup, …)."""
+
+    name: str
+    type: str
+    max_length: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    format: str = ""
+    required: str = ""
+    options: Mapping[int, str] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+    navigation: Mapping[str, str] = field(default_factory=dict)
+    """Lookup target table → single-valued navigation property (case-sensitive)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The facts of one Dataverse table; `columns` by logical name."""
+
+    name: str
+    entity_set: str
+    primary_id: str
+    primary_name: str
+    columns: Mapping[str, Column]
+    optimistic_concurrency: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing to tell about a resource; `at` is a FHIR element path or a column. Never holds patient data."""
+
+    severity: Literal["error", "warning", "information"]
+    code: str
+    message: str
+    at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ByFhirId:
+    """The row that stands for the resource `type`/`id`."""
+
+    type: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ByIdentifier:
+    """The row that stands for the one resource of `type` with this identifier."""
+
+    type: str
+    system: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """The codeable concept row (type, code); `name` and `text` are used only to create it."""
+
+    type: int
+    code: str
+    name: str = ""
+    text: str = ""
+
+
+Target = ByFhirId | ByIdentifier | Concept
+"""What a lookup column means before Dataverse was asked."""
+
+Resolve = Callable[[Mapping[str, Any]], ByFhirId | ByIdentifier | None]
+"""Turns a FHIR Reference element into what it means; None if it cannot mean a row (contained, another server)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a column's value came from, for preview and explain."""
+
+    file: str
+    line: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class IdentifierMap:
+    """Where a resource's identifiers live: child table, lookup to the parent, and the Dynamics identifier's URN."""
+
+    system: str
+    table: Table
+    lookup: str
+    system_column: str
+    value_column: str
+    writeback: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EntityMap:
+    """One FHIR resource type → one table.
+
+    `columns` are all columns the lines may write (locate selects them), `match` those that identify a row without a
+    FHIR id, `version`/`last_updated` the columns for meta.versionId and meta.lastUpdated ("" if unmapped).
+    `lines` belongs to the mapping package alone.
+    """
+
+    resource: str
+    table: Table
+    where: Mapping[str, Scalar]
+    key: str
+    create: Literal["always", "linked", "never"]
+    identifier: IdentifierMap | None
+    columns: tuple[str, ...]
+    match: tuple[str, ...]
+    expansions: tuple[ExpansionMap, ...]
+    version: str
+    last_updated: str
+    file: str
+    lines: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExpansionMap:
+    """An array of the resource → rows of a child table tied by the parent link `lookup`.
+
+    `match` are the columns that tell children of one parent apart; `vanished` says what happens to rows that the relay
+    wrote and whose item is gone.
+    """
+
+    name: str
+    element: str
+    table: Table
+    lookup: str
+    columns: tuple[str, ...]
+    match: tuple[str, ...]
+    vanished: Literal["keep", "deactivate", "delete"]
+    file: str
+    lines: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildDraft:
+    """One child row as the map says it should be; the parent link is implied."""
+
+    expansion: ExpansionMap
+    columns: Mapping[str, Scalar]
+    lookups: Mapping[str, Target]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One row as the map says it should be, before Dataverse was asked.
+
+    `columns` and `lookups` leave out what is kept; a None in `columns` clears. `where` and `key` are in `columns`.
+    `claims` are the GUIDs that the resource's own Dynamics identifiers (not `use: old`) name, lower case.
+    `issues` of severity error mean that the resource must not be written.
+    """
+
+    map: EntityMap
+    id: str
+    columns: Mapping[str, Scalar]
+    lookups: Mapping[str, Target | None]
+    children: tuple[ChildDraft, ...]
+    claims: tuple[str, ...]
+    issues: tuple[Issue, ...]
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    unmapped: tuple[str, ...] = ()

@@ -1,0 +1,120 @@
+"""Every setting of the relay: name, type, default, meaning. Each is the environment variable `RELAY_<NAME>`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from relay.errors import SettingsError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
+
+
+def _duration(value: object) -> object:
+    """Read `30`, `30s`, `5m`, `24h` or `7d`; anything else is left to pydantic (ISO 8601)."""
+    if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
+        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Settings(BaseSettings):
+    """What a deployment chooses; read once per process by `load_settings`."""
+
+    model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", frozen=True, populate_by_name=True)
+
+    # the two sides
+    dataverse_url: str = Field("", description="Root of the Dataverse org, such as https://org.crm.dynamics.com")
+    fhir_url: str = Field("", description="Base of the FHIR server, such as https://x.fhir.azurehealthcareapis.com")
+    source_name: str = Field(
+        "fhir", min_length=1, description="Names the FHIR source in derived row keys; it survives a move of the server"
+    )
+    maps: Path = Field(Path("maps"), description="Folder of entity maps and metadata.json")
+    store: str = Field("", description="`file:<folder>` for the local store; empty means Azure Storage")
+
+    # behaviour
+    writeback: Literal["inline", "event"] = Field(
+        "inline", description="What causes a write-back: the relay itself at once, or the post-create event alone"
+    )
+    write: Literal["auto", "fewest-calls"] = Field(
+        "auto", description="How rows are written; auto is fewest-calls until bulk calls are there"
+    )
+    trust_sent_bodies: bool = Field(
+        default=False, description="The sender forwards the server's own bodies: one read less per write-back"
+    )
+    identifier_rows: Literal["relay", "plugin"] = Field(
+        "relay", description="Who creates the identifier row (system, GUID): the relay, or a plug-in of the site"
+    )
+    row_gone: Literal["fail", "recreate"] = Field(
+        "fail", description="A resource names the GUID of a row that is gone: fail it, or create the row again"
+    )
+    fhir_versions: Literal["opaque", "ordered"] = Field(
+        "opaque", description="Whether the server's versionIds are integers that grow"
+    )
+    validate_bundles: Literal["off", "warn", "reject"] = Field(
+        "off", alias="RELAY_VALIDATE", description="Check resources with fhir.resources (R4B)"
+    )
+    retry_for: Duration = Field(timedelta(hours=24), description="How long a transient failure is retried")
+    retry_first: Duration = Field(timedelta(seconds=5), description="The first delay between two tries; it doubles")
+    retry_longest: Duration = Field(timedelta(minutes=15), description="The longest delay between two tries")
+    inline_wait: Duration = Field(
+        timedelta(seconds=60), description="How long an event waits for the inline write-back of the same row"
+    )
+    resume_after: Duration = Field(
+        timedelta(minutes=5), description="When a synchronous request that never ended is taken up by the worker"
+    )
+    retention_days: int = Field(30, ge=1, description="Days that outcomes and dead letters are kept")
+    blob_source: Literal["polling", "eventgrid"] = Field(
+        "polling", description="What announces blobs: polling, or Event Grid (Flex Consumption)"
+    )
+
+    # limits of what is taken in
+    max_body_bytes: int = Field(32 * 1024 * 1024, ge=1, description="Largest body, before and after decompression")
+    max_ratio: int = Field(100, ge=1, description="Largest decompression ratio")
+    max_depth: int = Field(100, ge=1, description="Deepest nesting of JSON")
+    max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
+    max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
+    async_over_bytes: int = Field(
+        4 * 1024 * 1024, ge=0, description="Bodies above this are answered 202 and worked on afterwards"
+    )
+    fhir_batch_entries: int = Field(500, ge=1, description="Most entries the FHIR server takes in one batch")
+    timeout: Duration = Field(timedelta(seconds=100), description="Longest wait for one answer of either side")
+
+    # who the relay is
+    dataverse_auth: Literal["none", "managed_identity", "client_secret", "certificate"] = Field(
+        "managed_identity", description="How the relay signs in to Dataverse"
+    )
+    dataverse_organization_id: str = Field("", description="If set, events of any other organisation are refused")
+    fhir_auth: Literal["none", "entra", "client_credentials", "google", "header"] = Field(
+        "entra", description="How the relay signs in to the FHIR server"
+    )
+    tenant_id: str = Field("", description="Entra tenant of the app registration (client_secret, certificate)")
+    client_id: str = Field("", description="Client id of the app registration, or of a user-assigned identity")
+    client_secret: SecretStr = Field(SecretStr(""), description="Secret of the app registration")
+    client_certificate: str = Field("", description="Path of a PEM file with key and certificate")
+    fhir_scope: str = Field("", description="Scope asked for; empty means <fhir_url>/.default")
+    fhir_token_url: str = Field("", description="Token endpoint (client_credentials)")
+    fhir_client_id: str = Field("", description="Client id at that endpoint (client_credentials)")
+    fhir_client_secret: SecretStr = Field(SecretStr(""), description="Its secret (client_credentials)")
+    fhir_header: SecretStr = Field(SecretStr(""), description="`Name: value` sent with each request (header)")
+    log_key: SecretStr = Field(
+        SecretStr(""),
+        description="Key of the HMACs that stand for ids in logs and tables; empty: a new one per process",
+    )
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; a keyword wins over it. Raises SettingsError naming the setting, not its value."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]  # pydantic converts each to its field's type
+    except ValidationError as error:
+        lines = [f"RELAY_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors()]
+        raise SettingsError("; ".join(lines).replace("RELAY_RELAY_", "RELAY_")) from None

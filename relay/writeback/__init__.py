@@ -1,0 +1,1 @@
+"""The way back: identifier event → identifier row → guarded PUT."""
