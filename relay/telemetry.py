@@ -1,0 +1,50 @@
+"""What the relay tells about itself: a meter of calls per unit of work, and ids as keyed hashes. Never patient data."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Meter:
+    """HTTP requests made to each side, token and metadata reads apart, and milliseconds waited for throttling."""
+
+    dataverse: int = 0
+    fhir: int = 0
+    waits_ms: int = 0
+
+
+_meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Count every request made inside the block; blocks nest, the innermost counts."""
+    meter = Meter()
+    token = _meter.set(meter)
+    try:
+        yield meter
+    finally:
+        _meter.reset(token)
+
+
+def current_meter() -> Meter:
+    """Return the meter of the running unit of work, or one that nobody reads."""
+    return _meter.get() or Meter()
+
+
+class Pseudonyms:
+    """Turns ids into HMAC-SHA256 words of 16 hex digits that logs and tables may hold."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode() or secrets.token_bytes(32)
+
+    def __call__(self, *parts: str) -> str:
+        """Return the word for these parts; the same parts give the same word under the same key."""
+        return hmac.new(self._key, "\x1f".join(parts).encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:16]
