@@ -33,6 +33,8 @@ class Column:
     targets: tuple[str, ...] = ()
     navigation: Mapping[str, str] = field(default_factory=dict)
     """Lookup target table → single-valued navigation property (case-sensitive)."""
+    precision: int | None = None
+    """Digits after the point that a Decimal, Double or Money column keeps; None when metadata does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,8 @@ class EntityMap:
     last_updated: str
     file: str
     lines: tuple[Any, ...] = ()
+    elements: frozenset[str] = frozenset()
+    """Elements of the resource that some line reads."""
 
 
 @dataclass(frozen=True, slots=True)

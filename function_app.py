@@ -1,0 +1,9 @@
+"""The Function App: every trigger of the relay, and nothing else."""
+
+import azure.functions as func
+
+from relay.triggers import blob, bundle, dataverse_event, health, queues
+
+app = func.FunctionApp()
+for each in (bundle, blob, dataverse_event, health, queues):
+    app.register_functions(each.bp)

@@ -1,0 +1,218 @@
+"""The one place where settings become a wired Relay: clients, maps, store. Built once per process, on first use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from relay.errors import RelayError, SettingsError
+from relay.settings import Settings, load_settings
+from relay.store import Store
+from relay.store.ledger import PREFIX, Ledger
+from relay.store.open import open_store
+from relay.store.work import Backoff, DeadLetters
+from relay.telemetry import Pseudonyms
+
+if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is felt there first
+    import httpx
+
+    from relay.dataverse.client import DataverseClient
+    from relay.fhir.client import FhirClient
+    from relay.inbound.service import Inbound
+    from relay.mapping.load import MapSet
+    from relay.writeback.service import WriteBacks
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Seams:
+    """What tests and the development stack put in place of the world: transports, time, sleep, dice."""
+
+    dataverse: httpx.AsyncBaseTransport | None = None
+    fhir: httpx.AsyncBaseTransport | None = None
+    now: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    draw: Callable[[], float] = random.random
+
+
+class Relay:
+    """Everything a trigger may call; each part is made when it is first asked for."""
+
+    def __init__(self, settings: Settings, *, store: Store | None = None, seams: Seams | None = None) -> None:
+        self.settings = settings
+        self.seams = seams or Seams()
+        self.store = store or open_store(settings.store)
+        self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
+        self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
+        self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
+        self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
+
+    @cached_property
+    def maps(self) -> MapSet:
+        """The entity maps and the facts of their tables."""
+        from relay.mapping.load import load_maps
+
+        return load_maps(self.settings.maps)
+
+    @cached_property
+    def dataverse(self) -> DataverseClient:
+        """The Web API client."""
+        from relay.auth import dataverse_auth
+        from relay.dataverse.client import DataverseClient
+
+        if not self.settings.dataverse_url:
+            raise SettingsError("RELAY_DATAVERSE_URL is not set (the org's root, such as https://org.crm.dynamics.com)")
+        return DataverseClient(
+            self.settings.dataverse_url,
+            auth=dataverse_auth(self.settings),
+            transport=self.seams.dataverse,
+            timeout=self.settings.timeout.total_seconds(),
+        )
+
+    @cached_property
+    def fhir(self) -> FhirClient:
+        """The FHIR client."""
+        from relay.auth import fhir_auth
+        from relay.fhir.client import FhirClient
+
+        if not self.settings.fhir_url:
+            raise SettingsError("RELAY_FHIR_URL is not set (the FHIR server's base)")
+        return FhirClient(
+            self.settings.fhir_url,
+            auth=fhir_auth(self.settings),
+            transport=self.seams.fhir,
+            timeout=self.settings.timeout.total_seconds(),
+            batch_entries=self.settings.fhir_batch_entries,
+        )
+
+    @cached_property
+    def writebacks(self) -> WriteBacks:
+        """The write-back side."""
+        from relay.writeback.events import EventReader
+        from relay.writeback.service import WriteBacks
+        from relay.writeback.writer import Writer
+
+        reader = EventReader(
+            self.maps,
+            self.dataverse,
+            self.ledger,
+            identifier_rows=self.settings.identifier_rows,
+            new_tag=lambda: PREFIX + uuid4().hex,
+        )
+        return WriteBacks(
+            self.settings,
+            self.store,
+            reader=reader,
+            writer=Writer(self.fhir, self._row_gone, sleep=self.seams.sleep, draw=self.seams.draw),
+            ledger=self.ledger,
+            dead_letters=self.dead_letters,
+            now=self.seams.now,
+            backoff=self._backoff,
+        )
+
+    @cached_property
+    def inbound(self) -> Inbound:
+        """The inbound side."""
+        from relay.inbound.carry import Carrier
+        from relay.inbound.service import Inbound
+
+        return Inbound(
+            self.settings,
+            self.store,
+            carrier=Carrier(self.settings, self.maps, self.dataverse, self.writebacks.make),
+            ledger=self.ledger,
+            dead_letters=self.dead_letters,
+            now=self.seams.now,
+            backoff=self._backoff,
+        )
+
+    async def take_event(self, body: bytes) -> str:
+        """Store one Dataverse event for the worker and return the queue's name for it.
+
+        Only ids are kept: the body is a hint and may hold patient data. Raises Refused when it is not an event or
+        not of the configured organisation, StoreUnavailable when it could not be stored.
+        """
+        from relay.writeback.intake import take_event
+
+        return await take_event(body, self.store, self.settings, self.seams.now())
+
+    async def sweep(self) -> int:
+        """Delete what is past its retention and return how many things went."""
+        before = self.seams.now() - timedelta(days=self.settings.retention_days)
+        gone = await self.inbound.expire(before)
+        gone += await self.ledger.expire(before)
+        return gone + await self.dead_letters.expire(before)
+
+    async def ready(self) -> Mapping[str, str]:
+        """Return `ok` or an error code for the store, the maps, Dataverse and the FHIR server."""
+
+        async def maps() -> None:
+            _ = self.maps
+
+        async def dataverse() -> None:
+            await self.dataverse.who_am_i()
+
+        async def fhir() -> None:
+            await self.fhir.metadata()
+
+        checks: dict[str, Callable[[], Awaitable[Any]]] = {
+            "store": self.store.check,
+            "maps": maps,
+            "dataverse": dataverse,
+            "fhir": fhir,
+        }
+        answers: dict[str, str] = {}
+        for name, check in checks.items():
+            try:
+                await check()
+            except RelayError as error:
+                answers[name] = error.code
+            else:
+                answers[name] = "ok"
+        return answers
+
+    async def _row_gone(self, table: str, guid: str) -> bool:
+        from relay.dataverse import quoting
+        from relay.dataverse.errors import DataverseMissing
+
+        facts = self.maps.tables[table]
+        try:
+            await self.dataverse.get(f"{quoting.record(facts.entity_set, guid)}?$select={facts.primary_id}")
+        except DataverseMissing:
+            return True
+        except ValueError:
+            return False  # what stands there is no GUID, so it was never a row of ours
+        return False
+
+    async def aclose(self) -> None:
+        """Close clients and store."""
+        for client in ("dataverse", "fhir"):
+            if client in self.__dict__:
+                await self.__dict__[client].aclose()
+        await self.store.close()
+
+
+@cache
+def get_relay() -> Relay:
+    """Return this process's Relay; settings come from the environment.
+
+    RELAY_MAPS is read against the app's folder, so that it does not matter where the process was started.
+    """
+    settings = load_settings()
+    if not settings.maps.is_absolute():
+        root = os.environ.get("AzureWebJobsScriptRoot")  # noqa: SIM112 - the host's own spelling
+        root = root or Path(__file__).resolve().parent.parent
+        settings = settings.model_copy(update={"maps": Path(root) / settings.maps})
+    return Relay(settings)

@@ -1,0 +1,177 @@
+"""One governor per process: how many requests run at once, and who waits how long when Dataverse says so."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import httpx
+
+from relay.dataverse.errors import read_retry_after
+from relay.errors import Transient
+from relay.telemetry import current_meter
+
+_THROTTLED: Final = 429
+_AGAIN: Final = frozenset({_THROTTLED, 502, 503, 504})
+_FIRST_DELAY: Final = 0.5
+_LONGEST_DELAY: Final = 8.0
+_MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allows one user
+_TRIES: Final = 6
+
+
+class Governor:
+    """Bounds concurrency, pauses everybody on 429, and repeats a call a few times within `max_wait` seconds of waiting.
+
+    The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success.
+    `sleep`, `clock` (seconds) and `jitter` (0 to 1) can be replaced, so that tests need no time.
+    """
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 8,
+        max_wait: float = 20.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency is {concurrency} (valid: 1 or more)")
+        self.max_wait = max_wait
+        self._sleep, self._clock, self._jitter = sleep, clock, jitter
+        self._most = concurrency
+        self._limit = concurrency
+        self._ceiling = concurrency
+        self._successes = 0
+        self._active = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._open_at = float("-inf")
+
+    @property
+    def limit(self) -> int:
+        """Return how many requests may run at once now."""
+        return self._limit
+
+    def pause(self, seconds: float) -> None:
+        """Let nobody send for that long; then one at a time until it goes well."""
+        now = self._clock()
+        if now >= self._open_at:  # one storm counts once, however many calls it hits
+            self._ceiling = max(1, self._limit // 2)
+        self._limit = 1
+        self._successes = 0
+        self._open_at = max(self._open_at, now + seconds)
+
+    async def call(self, send: Callable[[], Awaitable[httpx.Response]], *, repeat: bool = True) -> httpx.Response:
+        """Send, and again while Dataverse is busy; return the last answer, busy or not.
+
+        `repeat` says that doing it twice is as good as once; without it only 429, which did nothing, and failures
+        to connect are repeated. A multipart answer is never asked for again: its parts speak for themselves.
+        Raises Transient if the gate stays closed longer than may be waited, or if no answer comes.
+        """
+        waited = 0.0
+        for attempt in range(_TRIES):
+            waited += await self._enter(self.max_wait - waited)
+            outcome, again = await self._try(send, repeat=repeat)
+            if isinstance(outcome, httpx.Response) and not again:
+                return outcome
+            delay = self._delay(outcome, attempt)
+            throttled = isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED
+            if throttled:
+                self.pause(delay)
+            if not again or attempt == _TRIES - 1 or waited + delay > self.max_wait:
+                break
+            if not throttled:  # who is throttled waits at the gate, like everybody
+                waited += await self._wait(delay)
+        if isinstance(outcome, httpx.Response):
+            return outcome
+        raise Transient(f"Dataverse gave no answer ({type(outcome).__name__})", code="unavailable")
+
+    async def _try(
+        self, send: Callable[[], Awaitable[httpx.Response]], *, repeat: bool
+    ) -> tuple[httpx.Response | Exception, bool]:
+        """Send once; return the answer or the failure, and whether to try again."""
+        try:
+            answer = await send()
+            self._observe(answer)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return error, True
+        except (httpx.TimeoutException, TimeoutError) as error:
+            return error, False  # it has used up minutes already: back to the queue
+        except (httpx.RequestError, OSError) as error:
+            return error, repeat
+        finally:
+            self._leave()
+        return answer, _is_busy(answer) and (repeat or answer.status_code == _THROTTLED)
+
+    def _delay(self, outcome: httpx.Response | Exception, attempt: int) -> float:
+        asked = read_retry_after(outcome.headers) if isinstance(outcome, httpx.Response) else None
+        if asked is not None:
+            return asked
+        return float(min(_LONGEST_DELAY, _FIRST_DELAY * 2**attempt) * (0.5 + self._jitter() / 2))
+
+    def _observe(self, answer: httpx.Response) -> None:
+        hint = answer.headers.get("x-ms-dop-hint", "")
+        if hint.isascii() and hint.isdigit() and int(hint[:4]) > 0:
+            at_full = self._limit == self._most
+            self._most = min(int(hint[:4]), _MOST_AT_ONCE)
+            self._limit = self._most if at_full else min(self._limit, self._most)
+            self._ceiling = self._most if at_full else min(self._ceiling, self._most)
+        if answer.is_success and self._limit < self._most:
+            self._successes += 1
+            # up to half of what was too much: one more per success; from there: one more per round
+            if self._limit < self._ceiling or self._successes >= self._limit:
+                self._limit += 1
+                self._successes = 0
+
+    async def _wait(self, seconds: float) -> float:
+        current_meter().waits_ms += round(seconds * 1000)
+        await self._sleep(seconds)
+        return seconds
+
+    async def _enter(self, budget: float) -> float:
+        """Take a place when the gate is open; return the seconds waited at the gate, raise Transient beyond budget."""
+        waited = 0.0
+        while True:
+            while (closed := self._open_at - self._clock()) > 0:
+                if waited + closed > budget:
+                    raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
+                # a little apart, so that those who wait do not all come at once
+                waited += await self._wait(closed + self._jitter() * 0.1)
+            await self._take_place()
+            if self._open_at <= self._clock():
+                return waited
+            self._leave()
+
+    async def _take_place(self) -> None:
+        while self._active >= self._limit:
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn in self._waiting:
+                    self._waiting.remove(turn)
+                else:  # the turn was given already: pass it on
+                    self._wake()
+                raise
+        self._active += 1
+
+    def _leave(self) -> None:
+        self._active -= 1
+        self._wake()
+
+    def _wake(self) -> None:
+        free = self._limit - self._active
+        while free > 0 and self._waiting:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else its task was cancelled and has not run yet
+                turn.set_result(None)
+                free -= 1
+
+
+def _is_busy(answer: httpx.Response) -> bool:
+    return answer.status_code in _AGAIN and not answer.headers.get("content-type", "").startswith("multipart/")

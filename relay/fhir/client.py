@@ -1,0 +1,265 @@
+"""The FHIR server as the relay needs it: read many resources as text, put many back under If-Match.
+
+Facts of servers: ETag may be missing (then it is built from meta.versionId), bare in batch answers (HAPI: `3` for
+`W/"3"`), and a version conflict is 412 or 409.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from relay.errors import Failed, Terminal, Transient
+from relay.fhir import json_text
+from relay.fhir.json_text import Span
+from relay.telemetry import current_meter
+
+FHIR_JSON = "application/fhir+json"
+BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
+
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_TYPE = re.compile(r"[A-Za-z]{1,64}")
+_ETAG = re.compile(r'(W/)?"[^"\r\n]*"')
+
+# httpx logs each request's URL at INFO, and a URL can hold a patient's identifier.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One answer to a read: `text` is the resource to the letter (200 only).
+
+    `etag` is what guards a PUT of it, empty when the server names no version: then it must not be put.
+    """
+
+    status: int
+    text: str = ""
+    etag: str = ""
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One resource to put: its type, id, text, and the ETag it was read with."""
+
+    type: str
+    id: str
+    text: str
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One answer to a PUT; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
+
+    status: int
+    etag: str = ""
+    codes: tuple[str, ...] = ()
+    retry_after: float | None = None
+
+
+class FhirClient:
+    """An async client of one FHIR server: no cookies, no redirects, nothing logged but counts.
+
+    Every method raises Transient when the server is away or busy and Terminal when it refuses the whole call.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        auth: httpx.Auth | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        timeout: float = 100,
+        batch_entries: int = 500,
+    ) -> None:
+        self._base = url.rstrip("/") + "/"
+        self._batch_entries = batch_entries
+        self._http = httpx.AsyncClient(auth=auth, transport=transport, timeout=timeout, follow_redirects=False)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def read(self, ids: Sequence[tuple[str, str]]) -> list[Read]:
+        """Read resources by (type, id): one alone by GET, many by batches of GETs; answers in the same order."""
+        for kind, fhir_id in ids:
+            _address(kind, fhir_id)
+        if len(ids) == 1:
+            return [await self._read_one(_address(*ids[0]))]
+        answers: list[Read] = []
+        for start in range(0, len(ids), self._batch_entries):
+            some = ids[start : start + self._batch_entries]
+            entries = [f'{{"request":{{"method":"GET","url":"{_address(*each)}"}}}}' for each in some]
+            text, spans = await self._batch(entries)
+            answers += [_read_of(text, span, *each) for span, each in zip(spans, some, strict=True)]
+        return answers
+
+    async def write(self, puts: Sequence[Put]) -> list[Written]:
+        """Put resources under If-Match: one alone by PUT, many by batches; answers in the same order."""
+        if len(puts) == 1:
+            return [await self._write_one(puts[0])]
+        answers: list[Written] = []
+        for start in range(0, len(puts), self._batch_entries):
+            some = puts[start : start + self._batch_entries]
+            text, spans = await self._batch([_entry(put) for put in some])
+            answers += [_written_of(json_text.value_at(text, span)) for span in spans]
+        return answers
+
+    async def metadata(self) -> int:
+        """Ask for the CapabilityStatement and return the status; not metered."""
+        return (await self._call("GET", "metadata", metered=False)).status_code
+
+    async def _read_one(self, address: str) -> Read:
+        answer = await self._call("GET", address)
+        if answer.status_code != httpx.codes.OK:
+            return Read(answer.status_code, retry_after=_retry_after(answer.headers))
+        text = _text(answer)
+        resource = json_text.value_at(text, json_text.document(text))
+        return Read(200, text, _etag(answer.headers.get("etag", ""), resource))
+
+    async def _write_one(self, put: Put) -> Written:
+        headers = {"Content-Type": FHIR_JSON, "If-Match": put.etag, "Prefer": "return=minimal"}
+        answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
+        etag = answer.headers.get("etag", "")
+        codes = () if answer.is_success else _issue_codes(_json(answer))
+        return Written(answer.status_code, etag, codes, _retry_after(answer.headers))
+
+    async def _batch(self, entries: Sequence[str]) -> tuple[str, list[Span]]:
+        body = f'{{"resourceType":"Bundle","type":"batch","entry":[{",".join(entries)}]}}'
+        headers = {"Content-Type": FHIR_JSON}
+        answer = await self._call("POST", "", content=body.encode(), headers=headers)
+        if answer.status_code in BUSY:
+            raise Transient(
+                f"the FHIR server answered {answer.status_code} to a batch",
+                code=f"fhir-{answer.status_code}",
+                retry_after=_retry_after(answer.headers),
+            )
+        if answer.status_code != httpx.codes.OK:
+            codes = ", ".join(_issue_codes(_json(answer)))
+            raise Terminal(f"the FHIR server refused a batch ({answer.status_code} {codes})", code="fhir-batch-refused")
+        text = _text(answer)
+        try:
+            listed = json_text.member(text, json_text.document(text), "entry")
+            spans = json_text.elements(text, listed.start) if listed else []
+        except Failed as failure:
+            raise Transient("the FHIR server's answer to a batch cannot be read", code="bad-answer") from failure
+        if len(spans) != len(entries):
+            raise Transient("the FHIR server answered a batch with another number of entries", code="bad-answer")
+        return text, spans
+
+    async def _call(
+        self,
+        method: str,
+        address: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        metered: bool = True,
+    ) -> httpx.Response:
+        url = self._base + address if address else self._base.rstrip("/")
+        if metered:
+            current_meter().fhir += 1
+        try:
+            answer = await self._http.request(
+                method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
+            )
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise Transient(
+                f"the FHIR server does not answer ({type(error).__name__})", code="fhir-unavailable"
+            ) from error
+        finally:
+            self._http.cookies.clear()
+        return answer
+
+
+def _address(kind: str, fhir_id: str) -> str:
+    if not _TYPE.fullmatch(kind) or not _ID.fullmatch(fhir_id):
+        raise Failed("not a FHIR type and id", code="invalid-id", at="id")
+    return f"{kind}/{fhir_id}"
+
+
+def _entry(put: Put) -> str:
+    address = json.dumps(_address(put.type, put.id))
+    return f'{{"resource":{put.text},"request":{{"method":"PUT","url":{address},"ifMatch":{json.dumps(put.etag)}}}}}'
+
+
+def _text(answer: httpx.Response) -> str:
+    try:
+        return answer.content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Transient("the FHIR server's answer is not UTF-8", code="bad-answer") from error
+
+
+def _json(answer: httpx.Response) -> Any:
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_of(text: str, span: Span, kind: str, fhir_id: str) -> Read:
+    entry = json_text.members(text, span.start)
+    response = json_text.value_at(text, entry["response"]) if "response" in entry else {}
+    status = _status(response)
+    if status != httpx.codes.OK:
+        return Read(status)
+    if "resource" not in entry:
+        raise Transient("the FHIR server answered a read without the resource", code="bad-answer")
+    start, end = entry["resource"]
+    resource = json_text.value_at(text, entry["resource"])
+    if not isinstance(resource, dict) or (resource.get("resourceType"), resource.get("id")) != (kind, fhir_id):
+        raise Transient("the FHIR server answered a read with another resource", code="bad-answer")
+    return Read(status, text[start:end], _etag(response.get("etag", ""), resource))
+
+
+def _written_of(entry: Any) -> Written:
+    response = entry.get("response") if isinstance(entry, dict) else None
+    response = response if isinstance(response, dict) else {}
+    outcome = response.get("outcome") or (entry.get("resource") if isinstance(entry, dict) else None)
+    status = _status(response)
+    codes = () if 200 <= status < 300 else _issue_codes(outcome)  # noqa: PLR2004 - success
+    return Written(status, str(response.get("etag", "")), codes)
+
+
+def _status(response: Any) -> int:
+    text = str(response.get("status", "")) if isinstance(response, dict) else ""
+    match = re.match(r"\s*(\d{3})\b", text)
+    if not match:
+        raise Transient("the FHIR server answered an entry without a status", code="bad-answer")
+    return int(match[1])
+
+
+def _etag(header: str, resource: Any) -> str:
+    """Return what If-Match must say: the ETag as it came, else one built from the version (bare ones are HAPI's)."""
+    if _ETAG.fullmatch(header):
+        return header
+    meta = resource.get("meta") if isinstance(resource, dict) else None
+    version = meta.get("versionId") if isinstance(meta, dict) else None
+    if isinstance(version, str) and _ID.fullmatch(version):
+        return f'W/"{version}"'
+    if _ID.fullmatch(header):
+        return f'W/"{header}"'
+    return ""
+
+
+def _issue_codes(outcome: Any) -> tuple[str, ...]:
+    """Return the issue codes of an OperationOutcome; its diagnostics may hold patient data."""
+    issues = outcome.get("issue") if isinstance(outcome, dict) else None
+    found = [each.get("code") for each in issues if isinstance(each, dict)] if isinstance(issues, list) else []
+    return tuple(code for code in found if isinstance(code, str) and re.fullmatch(r"[a-z-]{1,40}", code))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return seconds from `x-ms-retry-after-ms` or a numeric `Retry-After`; a date is left to our own back-off."""
+    if re.fullmatch(r"\d{1,9}", headers.get("x-ms-retry-after-ms", "")):
+        return int(headers["x-ms-retry-after-ms"]) / 1000
+    if re.fullmatch(r"\d{1,9}", headers.get("retry-after", "")):
+        return float(headers["retry-after"])
+    return None

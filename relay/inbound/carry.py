@@ -1,0 +1,167 @@
+"""One bundle from entries to outcome: translate, locate, plan, apply until nobody raced us, then write back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from relay.dataverse.client import DataverseClient
+from relay.dataverse.keys import row_key
+from relay.errors import Transient
+from relay.fhir.links import Link, LinkResult, WriteBack
+from relay.inbound.apply import Applied, apply
+from relay.inbound.entries import Entry, Incoming
+from relay.inbound.locate import Locator
+from relay.inbound.operations import Planned
+from relay.inbound.outcome import Report
+from relay.inbound.plan import PlanOptions, plan
+from relay.inbound.references import References
+from relay.inbound.sent import SentBodies
+from relay.inbound.validate import check
+from relay.mapping.load import MapSet
+from relay.mapping.model import Draft, Issue
+from relay.mapping.translate import translate
+from relay.settings import Settings
+
+ROUNDS = 5
+
+_PRESENT = LinkResult("present")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What became of a bundle; `open` are GUIDs of rows whose write-back is not done."""
+
+    reports: list[Report]
+    open: tuple[str, ...]
+
+
+class Carrier:
+    """Carries bundles out; what is written twice is the same both times, so any step may be the last."""
+
+    def __init__(self, settings: Settings, maps: MapSet, dataverse: DataverseClient, write_back: WriteBack) -> None:
+        self._settings = settings
+        self._maps = maps
+        self._dataverse = dataverse
+        self._locator = Locator(dataverse, maps)
+        self._write_back = write_back
+        self._options = PlanOptions(
+            source_name=settings.source_name,
+            row_gone=settings.row_gone,
+            identifier_rows=settings.writeback == "inline" and settings.identifier_rows == "relay",
+            ordered_versions=settings.fhir_versions == "ordered",
+        )
+
+    async def carry(self, incoming: Incoming, tag: str, sent: SentBodies | None = None) -> Carried:
+        """Carry out every entry that can be and say what became of each.
+
+        Raises Transient when a side is away or busy; what is done by then stays done.
+        """
+        reports, drafts = self.translate(incoming)
+        busy = await self._write(drafts, reports, tag)
+        still_open = await self._link(incoming, drafts, reports, sent)
+        if busy.busy:
+            raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)
+        return Carried([reports[entry.index] for entry in incoming.entries], still_open)
+
+    def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
+        """Turn entries into drafts by number; entries without one have their result already."""
+        references = References(incoming, fhir_url=self._settings.fhir_url)
+        reports: dict[int, Report] = {}
+        drafts: dict[int, Draft] = {}
+        for entry in incoming.entries:
+            report = Report(entry.index, _name(entry), "skipped")
+            reports[entry.index] = report
+            if entry.problem is not None:
+                report.result = "failed"
+                report.issues.append(entry.problem)
+            elif entry.skip:
+                report.issues.append(Issue("information", entry.skip, "the entry is passed over"))
+            elif (draft := self._draft(entry, references, report)) is not None:
+                drafts[entry.index] = draft
+        return reports, drafts
+
+    def _draft(self, entry: Entry, references: References, report: Report) -> Draft | None:
+        entity_map = self._maps.for_resource(entry.resource_type)
+        if entity_map is None:
+            report.issues.append(Issue("information", "no-map", "no map speaks for this resource type"))
+            return None
+        resource: Mapping[str, Any] = entry.resource or {}
+        report.table = entity_map.table.name
+        if self._settings.validate_bundles != "off":
+            report.issues += check(resource, self._settings.validate_bundles)
+        draft = translate(entity_map, resource, references.resolver(entry))
+        report.issues += draft.issues
+        if any(issue.severity == "error" for issue in report.issues):
+            report.result = "failed"
+            return None
+        return draft
+
+    async def _write(self, drafts: Mapping[int, Draft], reports: Mapping[int, Report], tag: str) -> Applied:
+        """Locate, plan and apply, again for those that lost a race, until none does."""
+        pending = dict(drafts)
+        applied = Applied()
+        derived: list[tuple[str, str]] = []
+        for _ in range(ROUNDS):
+            if not pending:
+                break
+            located = await self._locator.locate(list(pending.values()), derived)
+            planned = plan(pending, located, self._maps, self._options)
+            applied = await apply(self._dataverse, planned, tag)
+            again = {each.number for each in applied.raced}
+            for each in planned.resources:
+                if each.number not in again:
+                    reports[each.number].take(each)
+            pending = {number: pending[number] for number in sorted(again)}
+            # The key we chose was taken: next time look at who has it.
+            derived = [(draft.map.table.name, self._derived(draft)) for draft in pending.values()]
+        if pending:
+            log.warning("%d resources kept changing under the relay", len(pending))
+            applied.busy += [Planned(number, draft, "unchanged") for number, draft in pending.items()]
+        return applied
+
+    def _derived(self, draft: Draft) -> str:
+        return row_key(self._options.source_name, draft.map.resource, draft.id)
+
+    async def _link(
+        self,
+        incoming: Incoming,
+        drafts: Mapping[int, Draft],
+        reports: Mapping[int, Report],
+        sent: SentBodies | None,
+    ) -> tuple[str, ...]:
+        """Write the GUIDs of known rows back; returns the GUIDs whose write-back is still to come."""
+        if self._settings.writeback != "inline":
+            return ()
+        links: dict[int, Link] = {}
+        for entry in incoming.entries:
+            report = reports[entry.index]
+            draft = drafts.get(entry.index)
+            if draft is None or not report.row_id or report.result not in ("created", "updated", "unchanged"):
+                continue
+            identifier = draft.map.identifier
+            if identifier is None or not identifier.writeback:
+                continue
+            if report.row_id in draft.claims:
+                report.writeback = _PRESENT
+                continue
+            text, etag = sent.of(entry) if sent is not None else ("", "")
+            posted = entry.method != "PUT"
+            links[entry.index] = Link(
+                draft.map.resource, draft.id, draft.map.table.name, report.row_id, identifier.system, posted, text, etag
+            )
+        results = await self._write_back(list(links.values()))
+        still_open: list[str] = []
+        for (number, link), result in zip(links.items(), results, strict=True):
+            reports[number].writeback = result
+            if result.state not in ("written", "present"):
+                still_open.append(link.row_id)
+        return tuple(still_open)
+
+
+def _name(entry: Entry) -> str:
+    return "/".join(entry.key) if entry.key else entry.resource_type

@@ -1,0 +1,53 @@
+"""The nouns of intake: one entry, and everything that came in one body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from relay.mapping.model import Issue
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a bundle, in its order; a single resource is entry 0.
+
+    `key` is (type, id), None when the entry names none. `method` is upper case, "" when the entry has no request.
+    With a `problem` the entry cannot be carried out; with a `skip` (a stable word) it need not be: `read`, `outcome`,
+    `subscription-status`, `no-resource`, `not-successful`, `older-version`, `same-as-entry-<index>`.
+    """
+
+    index: int
+    resource: dict[str, Any] | None
+    full_url: str = ""
+    method: str = ""
+    url: str = ""
+    if_none_exist: str = ""
+    key: tuple[str, str] | None = None
+    problem: Issue | None = None
+    skip: str = ""
+
+    @property
+    def resource_type(self) -> str:
+        """The type as it is known: of the key, else of the resource, else empty."""
+        if self.key:
+            return self.key[0]
+        named = self.resource.get("resourceType") if self.resource else None
+        return named if isinstance(named, str) else ""
+
+    def failed(self, code: str, message: str, at: str) -> Entry:
+        """Return this entry with a problem."""
+        return replace(self, problem=Issue("error", code, message, at))
+
+    def skipped(self, why: str) -> Entry:
+        """Return this entry as one to pass over."""
+        return replace(self, skip=why)
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What came in one body; `type` is Bundle.type, `resource` for a single resource, or `ndjson`."""
+
+    type: str
+    entries: tuple[Entry, ...]
+    tag: str = ""

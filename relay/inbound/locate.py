@@ -1,0 +1,275 @@
+"""Find the rows that drafts mean: one `$batch` of reads per bundle, folded into a `Located`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import UUID
+
+from relay.dataverse import quoting
+from relay.dataverse.batch import Request
+from relay.dataverse.client import DataverseClient
+from relay.errors import Transient
+from relay.inbound.identity import match_values
+from relay.inbound.located import Located, Row
+from relay.mapping.load import MapSet
+from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
+
+IN_VALUES = 200  # values of one In filter: with 64-character ids about 14 KB of URL, far below the 64 KB limit
+OR_TERMS = 100  # a query takes at most 500 conditions; a term here has at most one per column of `where` plus the key
+OPERATIONS = 1000  # of one $batch
+
+CONCEPT_SET = "msemr_codeableconcepts"
+
+T = TypeVar("T")
+Fold = Callable[[Iterable[Mapping[str, Any]]], None]
+
+
+@dataclass(slots=True)
+class Wanted:
+    """Everything a set of drafts asks of Dataverse, without doubles."""
+
+    ids: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # resource type → FHIR ids
+    guids: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # table → GUIDs
+    parents: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # type → ids with children
+    concepts: dict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # type → codes
+    identifiers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # type → values
+    matches: dict[str, dict[tuple[Scalar, ...], None]] = field(default_factory=lambda: defaultdict(dict))
+
+    def target(self, target: Target | None) -> None:
+        """Ask for what a lookup column points to."""
+        match target:
+            case ByFhirId(type=kind, id=fhir_id):
+                self.ids[kind][fhir_id] = None
+            case ByIdentifier(type=kind, value=value):
+                self.identifiers[kind][value] = None
+            case Concept(type=number, code=code):
+                self.concepts[number][code] = None
+            case None:
+                pass
+
+
+def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) -> Wanted:
+    """Collect what these drafts ask of Dataverse; `guids` are further (table, GUID) rows to read."""
+    wanted = Wanted()
+    for table, guid in guids:
+        wanted.guids[table][guid] = None
+    for draft in drafts:
+        kind = draft.map.resource
+        wanted.ids[kind][draft.id] = None
+        if draft.map.expansions:
+            wanted.parents[kind][draft.id] = None
+        for claim in draft.claims:
+            wanted.guids[draft.map.table.name][claim] = None
+        if (values := match_values(draft)) is not None:
+            wanted.matches[kind][values] = None
+        for target in draft.lookups.values():
+            wanted.target(target)
+        for child in draft.children:
+            for target in child.lookups.values():
+                wanted.target(target)
+    return wanted
+
+
+class Locator:
+    """Asks Dataverse what it has, in as few calls as the batch limit allows."""
+
+    def __init__(self, client: DataverseClient, maps: MapSet) -> None:
+        self._client = client
+        self._maps = maps
+
+    async def locate(self, drafts: Sequence[Draft], guids: Iterable[tuple[str, str]] = ()) -> Located:
+        """Read the rows that these drafts mean. Raises Transient when Dataverse is away or busy."""
+        located = Located()
+        await self._read(self._reads(wanted_by(drafts, guids), located))
+        await self._read(self._late_children(drafts, located))
+        return located
+
+    async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
+        for chunk in chunked(list(reads), OPERATIONS):
+            answers = await self._client.batch([request for request, _ in chunk])
+            for (_, fold), (answer,) in zip(chunk, answers, strict=True):
+                if answer.error is not None:
+                    raise answer.error
+                rows = list(answer.body["value"])
+                if following := answer.body.get("@odata.nextLink"):
+                    async for page in self._client.pages(following):
+                        rows += page["value"]
+                fold(rows)
+
+    def _reads(self, wanted: Wanted, located: Located) -> Iterator[tuple[Request, Fold]]:
+        for kind, ids in wanted.ids.items():
+            if entity_map := self._maps.for_resource(kind):
+                yield from self._rows_by_id(entity_map, ids, located)
+        for kind, ids in wanted.parents.items():
+            if entity_map := self._maps.for_resource(kind):
+                for expansion in entity_map.expansions:
+                    yield from self._children_by_id(entity_map, expansion, ids, located)
+        for table, guids in wanted.guids.items():
+            yield from self._rows_by_guid(table, guids, located)
+        for kind, matches in wanted.matches.items():
+            if entity_map := self._maps.for_resource(kind):
+                yield from self._rows_by_match(entity_map, matches, located)
+        for kind, values in wanted.identifiers.items():
+            if entity_map := self._maps.for_resource(kind):
+                yield from self._parents_by_identifier(entity_map, values, located)
+        for number, codes in wanted.concepts.items():
+            yield from self._concepts(number, codes, located)
+
+    def _rows_by_id(
+        self, entity_map: EntityMap, ids: Iterable[str], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for values in rows:
+                # SQL compares without case, FHIR ids with: the key under the row's own spelling keeps them apart.
+                located.keyed[entity_map.resource, values[entity_map.key]].append(row_of(entity_map.table, values))
+
+        for chunk in chunked(list(ids), IN_VALUES):
+            condition = quoting.both(quoting.in_filter(entity_map.key, chunk), *where_filters(entity_map))
+            url = quoting.query(entity_map.table.entity_set, select=selected(entity_map), filter=condition)
+            yield Request("GET", url), fold
+
+    def _rows_by_guid(self, table: str, guids: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:
+        maps = self._maps.for_table(table)
+        facts = self._maps.tables[table]
+        columns = dict.fromkeys(column for entity_map in maps for column in selected(entity_map))
+
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for values in rows:
+                row = row_of(facts, values)
+                located.guids[table, row.id] = row
+
+        for chunk in chunked(list(guids), IN_VALUES):
+            condition = quoting.in_filter(facts.primary_id, chunk)
+            yield Request("GET", quoting.query(facts.entity_set, select=tuple(columns), filter=condition)), fold
+
+    def _rows_by_match(
+        self, entity_map: EntityMap, matches: Iterable[tuple[Scalar, ...]], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for values in rows:
+                found = tuple(values.get(column) for column in entity_map.match)
+                located.matched[entity_map.resource, found].append(row_of(entity_map.table, values))
+
+        for chunk in chunked(list(matches), max(1, OR_TERMS // len(entity_map.match))):
+            candidates = quoting.any_of(
+                *(
+                    quoting.both(*(quoting.equals(c, v) for c, v in zip(entity_map.match, values, strict=True)))
+                    for values in chunk
+                )
+            )
+            free = quoting.equals(entity_map.key, None)
+            condition = quoting.both(candidates, free, *where_filters(entity_map))
+            url = quoting.query(entity_map.table.entity_set, select=selected(entity_map), filter=condition)
+            yield Request("GET", url), fold
+
+    def _children_by_id(
+        self, entity_map: EntityMap, expansion: ExpansionMap, ids: Iterable[str], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
+        navigation = expansion.table.columns[expansion.lookup].navigation[entity_map.table.name]
+        for chunk in chunked(list(ids), OR_TERMS):
+            parents = quoting.any_of(
+                *(quoting.equals(entity_map.key, fhir_id, through=navigation) for fhir_id in chunk)
+            )
+            condition = quoting.both(parents, *where_filters(entity_map, through=navigation))
+            yield self._children(expansion, condition, located)
+
+    def _late_children(self, drafts: Iterable[Draft], located: Located) -> Iterator[tuple[Request, Fold]]:
+        """Read the children of rows that were found otherwise than by FHIR id: the first call could not name them."""
+        parents: dict[int, tuple[ExpansionMap, dict[str, None]]] = {}
+        for draft in drafts:
+            if located.by_fhir_id(draft.map.resource, draft.id):
+                continue
+            values = match_values(draft)
+            found = [located.guids.get((draft.map.table.name, claim)) for claim in draft.claims]
+            found += located.matched.get((draft.map.resource, values), []) if values is not None else []
+            for row in found:
+                for expansion in draft.map.expansions if row is not None else ():
+                    parents.setdefault(id(expansion), (expansion, {}))[1][row.id] = None  # type: ignore[union-attr]
+        for expansion, guids in parents.values():
+            for chunk in chunked(list(guids), OR_TERMS):
+                condition = quoting.any_of(
+                    *(quoting.equals(f"_{expansion.lookup}_value", UUID(guid)) for guid in chunk)
+                )
+                yield self._children(expansion, condition, located)
+
+    @staticmethod
+    def _children(expansion: ExpansionMap, condition: str, located: Located) -> tuple[Request, Fold]:
+        columns = (*expansion.columns, expansion.lookup, "statecode")
+        names = [wire_name(expansion.table, column) for column in columns if column in expansion.table.columns]
+
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for values in rows:
+                row = row_of(expansion.table, values)
+                if parent := row.lookup(expansion.lookup):
+                    known = located.children[expansion.table.name, expansion.lookup, parent]
+                    if all(each.id != row.id for each in known):
+                        known.append(row)
+
+        select = (expansion.table.primary_id, *dict.fromkeys(names))
+        return Request("GET", quoting.query(expansion.table.entity_set, select=select, filter=condition)), fold
+
+    @staticmethod
+    def _parents_by_identifier(
+        entity_map: EntityMap, values: Iterable[str], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
+        identifier = entity_map.identifier
+        if identifier is None:
+            return
+        select = (identifier.system_column, identifier.value_column, f"_{identifier.lookup}_value")
+
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for row in rows:
+                key = (entity_map.resource, row[identifier.system_column], row[identifier.value_column])
+                if parent := row[f"_{identifier.lookup}_value"]:
+                    located.identified[key].add(parent.lower())
+
+        for chunk in chunked(list(values), IN_VALUES):
+            condition = quoting.both(quoting.in_filter(identifier.value_column, chunk), quoting.equals("statecode", 0))
+            yield Request("GET", quoting.query(identifier.table.entity_set, select=select, filter=condition)), fold
+
+    @staticmethod
+    def _concepts(number: int, codes: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:
+        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+            for row in sorted(rows, key=lambda row: str(row["msemr_codeableconceptid"])):
+                # Two rows for one concept may exist; the lowest GUID is the one, every time.
+                located.concepts.setdefault((number, row["msemr_code"]), row["msemr_codeableconceptid"].lower())
+
+        for chunk in chunked(list(codes), IN_VALUES):
+            condition = quoting.both(quoting.equals("msemr_type", number), quoting.in_filter("msemr_code", chunk))
+            url = quoting.query(CONCEPT_SET, select=("msemr_codeableconceptid", "msemr_code"), filter=condition)
+            yield Request("GET", url), fold
+
+
+def wire_name(table: Table, column: str) -> str:
+    """Return the name under which the Web API reads a column: lookups are `_<name>_value`."""
+    return f"_{column}_value" if table.columns[column].targets else column
+
+
+def selected(entity_map: EntityMap) -> tuple[str, ...]:
+    """Return the `$select` of a mapped table: its primary key and every column the map speaks of."""
+    table = entity_map.table
+    columns = (entity_map.key, *entity_map.where, *entity_map.columns)
+    return (table.primary_id, *dict.fromkeys(wire_name(table, column) for column in columns if column))
+
+
+def where_filters(entity_map: EntityMap, *, through: str = "") -> Iterator[str]:
+    """Yield the conditions of the map's `where`, seen through a navigation property when one is named."""
+    for column, value in entity_map.where.items():
+        yield quoting.equals(column, value, through=through)
+
+
+def row_of(table: Table, values: Mapping[str, Any]) -> Row:
+    """Return a row as the Web API gave it; raises Transient when the answer is not one of this table."""
+    key = values.get(table.primary_id)
+    if not isinstance(key, str):
+        raise Transient(f"{table.name}: an answer without {table.primary_id}", code="bad-answer")
+    return Row(key.lower(), values.get("@odata.etag", "") if table.optimistic_concurrency else "", values)
+
+
+def chunked(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Yield the items in runs of at most `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

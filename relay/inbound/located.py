@@ -1,0 +1,58 @@
+"""What Dataverse has of the things a bundle means: rows by FHIR id, by GUID, by match columns; children; concepts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.mapping.model import EntityMap, ExpansionMap, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as the Web API returned it; `id` is lower case, `etag` empty where the table has none."""
+
+    id: str
+    etag: str
+    values: Mapping[str, Any]
+
+    def lookup(self, column: str) -> str | None:
+        """Return the GUID a lookup column holds, lower case, or None."""
+        value = self.values.get(f"_{column}_value")
+        return value.lower() if isinstance(value, str) else None
+
+
+MatchValues = tuple[Scalar, ...]
+
+
+@dataclass(slots=True)
+class Located:
+    """The answers of one locate; an absent key means that Dataverse has no such row.
+
+    `keyed` holds rows whose key column equals the FHIR id to the letter, per resource type. `guids` holds the rows
+    read by primary key, per table. `matched` holds rows without a FHIR id by their match values, per resource type.
+    `children` holds child rows by (expansion table, lookup, parent GUID). `identified` holds parents by
+    (resource type, system, value).
+    """
+
+    keyed: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
+    guids: dict[tuple[str, str], Row] = field(default_factory=dict)
+    matched: dict[tuple[str, MatchValues], list[Row]] = field(default_factory=lambda: defaultdict(list))
+    children: dict[tuple[str, str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
+    concepts: dict[tuple[int, str], str] = field(default_factory=dict)
+    identified: dict[tuple[str, str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    def by_fhir_id(self, resource_type: str, fhir_id: str) -> list[Row]:
+        """Return the rows that carry this FHIR id."""
+        return self.keyed.get((resource_type, fhir_id), [])
+
+    def children_of(self, expansion: ExpansionMap, parent: str) -> list[Row]:
+        """Return the child rows of one parent."""
+        return self.children.get((expansion.table.name, expansion.lookup, parent), [])
+
+
+def fits(entity_map: EntityMap, values: Mapping[str, Any]) -> bool:
+    """Tell whether a row, as the Web API returned it, is one that this map speaks for."""
+    return all(values.get(column) == value for column, value in entity_map.where.items())

@@ -1,0 +1,87 @@
+"""What a plan consists of: operations on rows, and per resource what they amount to. Plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from relay.dataverse import quoting
+from relay.dataverse.batch import ChangeSet, Request
+from relay.mapping.model import Draft, Issue, Table
+
+Result = Literal["created", "updated", "unchanged", "skipped", "parked", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One create, update or delete of one row, with its reason.
+
+    `body` holds wire names and values; `etag` guards an update or delete, empty means that the row only has to exist.
+    """
+
+    kind: Literal["create", "update", "delete"]
+    table: Table
+    id: str
+    body: Mapping[str, Any]
+    reason: str
+    etag: str = ""
+
+    def request(self, tag: str) -> Request:
+        """Return the Web API request; every write carries the tag that webhooks show as a shared variable."""
+        if self.kind == "create":
+            # The primary key is ours, so a lost answer shows up as a duplicate key instead of a second row.
+            body = {self.table.primary_id: self.id, **self.body}
+            return Request("POST", f"{self.table.entity_set}?tag={tag}", body)
+        url = f"{quoting.record(self.table.entity_set, self.id)}?tag={tag}"
+        headers = {"If-Match": self.etag or "*"}
+        if self.kind == "delete":
+            return Request("DELETE", url, headers=headers)
+        return Request("PATCH", url, self.body, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """What happened, or will happen, to one child row."""
+
+    table: str
+    id: str
+    result: Literal["created", "updated", "unchanged", "deactivated", "deleted"]
+
+
+@dataclass(slots=True)
+class Planned:
+    """One resource and what is to be done for it; `number` is its entry's index in the bundle.
+
+    `operations` are the row and its children, carried out whole or not at all; `afterwards` closes reference cycles.
+    """
+
+    number: int
+    draft: Draft
+    result: Result
+    row_id: str = ""
+    operations: list[Operation] = field(default_factory=list)
+    afterwards: list[Operation] = field(default_factory=list)
+    children: list[Child] = field(default_factory=list)
+    issues: list[Issue] = field(default_factory=list)
+
+    def fail(self, code: str, message: str, at: str = "") -> None:
+        """Make this resource one that nothing is written of, for this reason."""
+        self.result = "failed"
+        self.issues.append(Issue("error", code, message, at))
+        self.operations.clear()
+        self.afterwards.clear()
+        self.children.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to write, in order: missing concepts first, then each resource after those its row points to."""
+
+    concepts: tuple[Operation, ...]
+    resources: tuple[Planned, ...]
+
+
+def change_set(operations: Iterable[Operation], tag: str) -> ChangeSet:
+    """Return the operations as one change set: all of them, or none."""
+    return ChangeSet(tuple(operation.request(tag) for operation in operations))

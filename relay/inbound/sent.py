@@ -1,0 +1,32 @@
+"""The resources of a bundle as their sender wrote them, to the letter, for senders that forward the server's bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from relay.fhir import json_text
+from relay.fhir.json_text import Span
+from relay.inbound.entries import Entry
+
+
+class SentBodies:
+    """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        whole = json_text.document(text)
+        listed = json_text.member(text, whole, "entry")
+        self._single = whole
+        self._entries: Sequence[Span] | None = json_text.elements(text, listed.start) if listed else None
+
+    def of(self, entry: Entry) -> tuple[str, str]:
+        """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no version."""
+        meta = (entry.resource or {}).get("meta")
+        version = meta.get("versionId") if isinstance(meta, dict) else None
+        span = self._single if self._entries is None else self._resource(entry.index)
+        if not isinstance(version, str) or not version or span is None:
+            return "", ""
+        return self._text[span.start : span.end], f'W/"{version}"'
+
+    def _resource(self, index: int) -> Span | None:
+        return json_text.member(self._text, self._entries[index], "resource") if self._entries else None

@@ -1,0 +1,279 @@
+"""The inbound side as a whole: take a body, keep it, carry it out now or later, and remember the outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from relay.errors import Refused, RelayError, StoreUnavailable, Terminal, Transient
+from relay.inbound.carry import Carrier
+from relay.inbound.intake import Incoming, read_bundle
+from relay.inbound.limits import read_text
+from relay.inbound.outcome import http_status, operation_outcome, render_outcome
+from relay.inbound.sent import SentBodies
+from relay.settings import Settings
+from relay.store import Store
+from relay.store.ledger import PREFIX, Ledger
+from relay.store.work import Backoff, DeadLetters
+from relay.telemetry import Meter, metered
+
+QUEUE = "inbound"
+PAYLOADS = "relay-payloads"
+OUTCOMES = "relay-outcomes"
+DROPPED_OUTCOMES = "bundles-outcome"
+
+_NO_CALLS = Meter()
+_JOB_ID = re.compile(r"[0-9a-f]{32}")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One body on its way: where its payload is (by id), how it was sent, how often it was tried.
+
+    `name` is the dropped file's name in container `bundles`, for the outcome beside it.
+    """
+
+    id: str
+    content_type: str = ""
+    content_encoding: str = ""
+    name: str = ""
+    attempt: int = 0
+    first: str = ""
+
+    @property
+    def tag(self) -> str:
+        """The tag of every write of this job."""
+        return PREFIX + self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to answer: HTTP status, JSON body (None for none), and the id under which the outcome will be found."""
+
+    status: int
+    body: Mapping[str, Any] | None = None
+    job: str = ""
+    retry_after: int | None = None
+
+
+class Inbound:
+    """Takes bodies; accepts one only after it is stored, and then sees it through."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        carrier: Carrier,
+        ledger: Ledger,
+        dead_letters: DeadLetters,
+        now: Callable[[], datetime],
+        new_id: Callable[[], str] = lambda: uuid4().hex,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._carrier = carrier
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._now = now
+        self._new_id = new_id
+        self._backoff = backoff or Backoff.of(settings)
+
+    # --- by HTTP
+
+    async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
+        """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
+        job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
+        try:
+            self._check_size(body)
+            if respond_async or len(body) > self._settings.async_over_bytes:
+                await self._keep(job, body)
+                await self._store.send(QUEUE, _dump(job))
+                return Reply(202, job=job.id)
+            incoming, sent = self._read(job, body)
+            return await self._now_or_later(job, body, incoming, sent)
+        except Refused as refused:
+            return Reply(refused.status, operation_outcome(refused, refused.status))
+        except StoreUnavailable as error:
+            log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
+            return Reply(503, operation_outcome(error, 503), retry_after=30)
+
+    async def _now_or_later(self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None) -> Reply:
+        await self._keep(job, body)
+        # If this process dies, the worker finds this message and does what is left.
+        resume = await self._store.send(QUEUE, _dump(job), delay=self._settings.resume_after)
+        try:
+            outcome = await self._carry(job, incoming, sent)
+        except StoreUnavailable:
+            raise
+        except Transient as error:
+            delay = self._backoff.delay(0, error.retry_after)
+            await self._store.send(QUEUE, _dump(replace(job, attempt=1)), delay=delay)
+            await self._store.cancel(resume)
+            log.warning("a bundle is put off: %s", error.code)
+            return Reply(202, job=job.id)
+        except Terminal as error:
+            outcome = await self._give_up(job, body, error)
+        await self._store.cancel(resume)
+        await self._store.delete_blob(PAYLOADS, job.id)
+        return Reply(http_status(outcome), outcome, job.id)
+
+    async def status(self, job_id: str) -> Reply:
+        """Answer how a job stands: 200 and its outcome, 202 while it runs, 404 when nobody knows it (any more)."""
+        if not _JOB_ID.fullmatch(job_id):
+            return _unknown()
+        if (outcome := await self._outcome(job_id)) is not None:
+            outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
+            return Reply(200, outcome, job_id)
+        if await self._store.get_blob(PAYLOADS, job_id) is not None:
+            return Reply(202, job=job_id)
+        return _unknown()
+
+    # --- by blob and queue
+
+    async def drop(self, name: str, data: bytes) -> str:
+        """Take a file that was dropped into container `bundles`; the same file again is the same job."""
+        digest = hashlib.sha256(name.encode() + b"\0" + data).hexdigest()[:32]
+        job = Job(digest, name=name, first=self._now().isoformat())
+        if await self._outcome(job.id) is None:
+            await self._keep(job, data)
+            await self._store.send(QUEUE, _dump(job))
+        return job.id
+
+    async def work(self, text: str) -> None:
+        """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
+        job = _load(text)
+        if await self._outcome(job.id) is not None:
+            await self._store.delete_blob(PAYLOADS, job.id)
+            return
+        body = await self._store.get_blob(PAYLOADS, job.id)
+        if body is None:
+            return  # carried out already, and its outcome has expired
+        try:
+            incoming, sent = self._read(job, body)
+            await self._carry(job, incoming, sent)
+        except StoreUnavailable:
+            raise
+        except Refused as refused:
+            await self._remember(job, _refusal(job, refused))
+        except Transient as error:
+            if not self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+                delay = self._backoff.delay(job.attempt, error.retry_after)
+                await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
+                return
+            await self._give_up(job, body, error)
+        except Terminal as error:
+            await self._give_up(job, body, error)
+        await self._store.delete_blob(PAYLOADS, job.id)
+
+    async def drain(self, text: str) -> None:
+        """Turn a poison message of the inbound queue into a dead letter, its payload with it."""
+        try:
+            job = _load(text)
+        except RelayError:
+            await self._dead_letters.put("inbound", "poison", text, subject=(text,))
+            return
+        body = await self._store.get_blob(PAYLOADS, job.id)
+        await self._bury(job, body or b"", "poison")
+        await self._store.delete_blob(PAYLOADS, job.id)
+
+    async def drain_blob(self, text: str) -> None:
+        """Turn a poison message of the blob trigger into a dead letter; the file stays where it was dropped."""
+        await self._dead_letters.put("blob", "poison", text, subject=(text,))
+
+    async def expire(self, before: datetime) -> int:
+        """Delete outcomes older than that and return their number."""
+        gone = 0
+        for blob in await self._store.list_blobs(OUTCOMES):
+            if blob.modified < before:
+                await self._store.delete_blob(OUTCOMES, blob.name)
+                gone += 1
+        return gone
+
+    # --- the parts
+
+    def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
+        said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
+        if job.name:
+            said["content_type"] = "application/json"
+        incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
+        trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
+        return incoming, SentBodies(read_text(body, **said)) if trusted else None  # type: ignore[arg-type]  # as above
+
+    def _check_size(self, body: bytes) -> None:
+        if len(body) > self._settings.max_body_bytes:
+            raise Refused(f"more than {self._settings.max_body_bytes} bytes", code="too-large", status=413)
+
+    async def _keep(self, job: Job, body: bytes) -> None:
+        await self._store.put_blob(PAYLOADS, job.id, body)
+
+    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None) -> dict[str, Any]:
+        await self._ledger.begin(job.tag)
+        with metered() as meter:
+            carried = await self._carrier.carry(incoming, job.tag, sent)
+        await self._ledger.finish(job.tag, carried.open)
+        outcome = render_outcome(job.id, job.tag, carried.reports, meter)
+        await self._remember(job, outcome)
+        receipt = outcome["receipt"]
+        log.info(
+            "bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(carried.reports), receipt["calls"]
+        )
+        return outcome
+
+    async def _remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
+        data = json.dumps(outcome, indent=1).encode()
+        if job.name:
+            await self._store.put_blob(DROPPED_OUTCOMES, f"{job.name}.json", data)
+        await self._store.put_blob(OUTCOMES, f"{job.id}.json", data)
+
+    async def _outcome(self, job_id: str) -> dict[str, Any] | None:
+        data = await self._store.get_blob(OUTCOMES, f"{job_id}.json")
+        return json.loads(data) if data is not None else None
+
+    async def _give_up(self, job: Job, body: bytes, error: RelayError) -> dict[str, Any]:
+        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
+        await self._bury(job, body, error.code)
+        outcome = _refusal(job, error)
+        await self._remember(job, outcome)
+        return outcome
+
+    async def _bury(self, job: Job, body: bytes, code: str) -> None:
+        letter = {"job": asdict(job), "body": body.decode("utf-8", "backslashreplace")}
+        await self._dead_letters.put("inbound", code, letter, subject=(job.id,))
+        log.warning("a bundle needs a person: %s", code)
+
+
+def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
+    """Return the outcome of a job nothing of which could be carried out."""
+    outcome = render_outcome(job.id, job.tag, [], _NO_CALLS)
+    issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
+    return {**outcome, "status": "failed", "issues": [issue]}
+
+
+def _unknown() -> Reply:
+    return Reply(404, operation_outcome(Refused("no such job, or its outcome has expired", code="unknown-job"), 404))
+
+
+def _dump(job: Job) -> str:
+    return json.dumps(asdict(job), separators=(",", ":"))
+
+
+def _load(text: str) -> Job:
+    try:
+        job = Job(**json.loads(text))
+        datetime.fromisoformat(job.first)
+    except (ValueError, TypeError) as error:
+        raise Refused("not an inbound message", code="bad-message") from error
+    if not _JOB_ID.fullmatch(job.id):
+        raise Refused("not an inbound message", code="bad-message")
+    return job

@@ -1,0 +1,162 @@
+"""The action that writes child rows: `expand`, an array of the resource → rows of a child table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from relay.errors import MapError
+from relay.mapping.actions import Line, action, matching
+from relay.mapping.building import Building, Scope, find_column, find_table
+from relay.mapping.document import Place
+from relay.mapping.model import ChildDraft, ExpansionMap, IdentifierMap, Issue, Table
+from relay.mapping.paths import Member, path_of
+from relay.mapping.shape import CopyShape, ExpandShape, ExpansionShape, IdentifierShape, Shape, shaped
+from relay.mapping.values import TEXT_TYPES
+
+BuildLines = Callable[[list[dict[str, Any]], Scope, Place], list[Line[Any]]]
+
+IDENTIFIER = "identifier"
+
+
+@action("expand")
+@dataclass(frozen=True, slots=True)
+class Expand(Line[ExpandShape]):
+    """Each item of an array → one child row; items equal in their match columns are one row."""
+
+    shape: ClassVar[type[Shape]] = ExpandShape
+    expansion: ExpansionMap
+
+    @classmethod
+    def build(cls, spec: ExpandShape, scope: Scope, place: Place) -> Expand:  # noqa: ARG003  # the signature of a line
+        """Refuse: in an expansion there is nothing to expand into; the root's expansions are built by `expanded`."""
+        raise scope.document.error((*place, "expand"), "expanding inside an expansion is not supported")
+
+    @property
+    def elements(self) -> frozenset[str]:
+        """The array."""
+        return frozenset({self.expansion.element})
+
+    def write(self, item: Any, into: Building) -> None:
+        """Write the children; the items of a wrong array are reported together."""
+        element = self.expansion.element
+        array = item.get(element)
+        if array is None:
+            return
+        if not isinstance(array, list):
+            into.misfit(path_of(f"$.{element}", (Member(element),)))
+            return
+        seen: dict[tuple[Any, ...], ChildDraft] = {}
+        for position, each in enumerate(array):
+            if each is not None:
+                self._child(each, f"{element}[{position}]", into, seen)
+        into.children.extend(seen.values())
+
+    def _child(self, item: Any, place: str, into: Building, seen: dict[tuple[Any, ...], ChildDraft]) -> None:
+        expansion = self.expansion
+        child = Building(into.resolve, concepts=into.concepts, issues=into.issues, item=place)
+        before = len(into.issues)
+        for line in expansion.lines:
+            line.write(item, child)
+        key = tuple(child.value_of(column) for column in expansion.match)
+        if child.left_out or all(value is None for value in key):
+            if not any(issue.severity == "error" for issue in into.issues[before:]):
+                message = f"the item has no value for what identifies its row in {expansion.table.name}"
+                into.issues.append(Issue("information", "item-left-out", message, place))
+            return
+        draft = ChildDraft(expansion, child.columns, child.lookups, child.sources)  # type: ignore[arg-type]  # a clear is a plain None below
+        first = seen.setdefault(key, draft)
+        if first is not draft and (first.columns, first.lookups) != (draft.columns, draft.lookups):
+            message = "another item has the same match values: the first one counts"
+            into.issues.append(Issue("information", "duplicate-item", message, place))
+
+
+def expanded(
+    spec: ExpandShape, scope: Scope, place: Place, named: Mapping[str, dict[str, Any]], build: BuildLines
+) -> Expand | None:
+    """Build a root map's `expand` line, from the expansion it names or holds; None when it is disabled."""
+    document = scope.document
+    inline = {key: value for key in ("table", "lookup", "vanished", "attributes") if (value := getattr(spec, key)) is not None}
+    at, definition = place, inline
+    if spec.using is not None:
+        if inline:
+            raise document.error((*place, "using"), f"an expansion is named or written here, not both: {', '.join(inline)}")
+        if spec.using not in named:
+            raise document.error((*place, "using"), f"unknown expansion {spec.using}", sorted(named))
+        at, definition = ("expansions", spec.using), named[spec.using]
+    errors: list[MapError] = []
+    shape = shaped(ExpansionShape, document, at, definition, errors)
+    if shape is None:
+        raise MapError("\n".join(map(str, errors)))
+    if not spec.expand.isidentifier():
+        raise document.error((*place, "expand"), "must be the bare name of an element", [IDENTIFIER])
+    table = find_table(document, (*at, "table"), scope.tables, shape.table)
+    parent_link(document_scope := child_scope(scope, table, {shape.lookup: "the parent link"}), at, shape.lookup, scope.table)
+    lines = tuple(build(shape.attributes, document_scope, (*at, "attributes")))
+    if not matching(lines):
+        raise document.error(at, "an expansion needs a line with match: true, to tell its rows apart")
+    return None if spec.disabled else Expand(
+        expansion(spec.using or spec.expand, spec.expand, table, shape.lookup, lines, document.file, shape.vanished)
+    )
+
+
+def expansion(
+    name: str, element: str, table: Table, lookup: str, lines: tuple[Line[Any], ...], file: str, vanished: Any
+) -> ExpansionMap:
+    """Put an expansion together; vanished identifiers are deactivated, a corrected record number must not live on."""
+    return ExpansionMap(
+        name=name,
+        element=element,
+        table=table,
+        lookup=lookup,
+        columns=tuple(dict.fromkeys(column for line in lines for column in line.columns)),
+        match=matching(lines),
+        vanished=vanished or ("deactivate" if element == IDENTIFIER else "keep"),
+        file=file,
+        lines=lines,
+    )
+
+
+def child_scope(scope: Scope, table: Table, taken: dict[str, str]) -> Scope:
+    """The scope for lines that write a child table."""
+    return Scope(scope.document, table, scope.tables, scope.mapped, scope.null, child=True, taken=taken)
+
+
+def parent_link(scope: Scope, place: Place, lookup: str, parent: Table) -> None:
+    """Check that `lookup` of the child table points to the parent's table."""
+    column = find_column(scope.document, (*place, "lookup"), scope.table, lookup)
+    if parent.name not in column.targets:
+        at = (*place, "lookup")
+        valid = [each.name for each in scope.table.columns.values() if parent.name in each.targets]
+        raise scope.document.error(at, f"{lookup} does not point to {parent.name}", valid)
+
+
+def identifier_map(spec: IdentifierShape, scope: Scope) -> IdentifierMap:
+    """Check the `identifier` block of a map."""
+    document, place = scope.document, (IDENTIFIER,)
+    table = find_table(document, (*place, "table"), scope.tables, spec.table)
+    parent_link(child_scope(scope, table, {}), place, spec.lookup, scope.table)
+    texts = [column.name for column in table.columns.values() if column.type in TEXT_TYPES]
+    for key, name in (("system_column", spec.system_column), ("value_column", spec.value_column)):
+        if find_column(document, (*place, key), table, name).type not in TEXT_TYPES:
+            raise document.error((*place, key), f"{name} is not text", texts)
+    if spec.system_column == spec.value_column:
+        raise document.error((*place, "value_column"), "system and value need two columns", texts)
+    return IdentifierMap(spec.system, table, spec.lookup, spec.system_column, spec.value_column, spec.writeback)
+
+
+def identifier_expansion(identifier: IdentifierMap, scope: Scope) -> Expand:
+    """The expansion that the `identifier` block stands for: system and value, both matching; a value must be there."""
+    inner = child_scope(scope, identifier.table, {identifier.lookup: "the parent link"})
+    place = (IDENTIFIER,)
+    lines = tuple(
+        line.build(line.shape.model_validate({"column": column, "copy": path, "match": True, "required": required}), inner, place)
+        for line, column, path, required in (
+            (copy_line(), identifier.system_column, "$.system", False),
+            (copy_line(), identifier.value_column, "$.value", True),
+        )
+    )
+    return Expand(
+        expansion(IDENTIFIER, IDENTIFIER, identifier.table, identifier.lookup, lines, scope.document.file, None)
+    )

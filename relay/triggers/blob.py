@@ -1,0 +1,25 @@
+"""Files dropped into container `bundles`."""
+
+from __future__ import annotations
+
+import os
+
+import azure.functions as func
+
+from relay.app import get_relay
+
+bp = func.Blueprint()
+
+# Read when functions are indexed, before there is a Relay: Flex Consumption knows the Event Grid source only.
+_SOURCES = {"polling": func.BlobSource.LOGS_AND_CONTAINER_SCAN, "eventgrid": func.BlobSource.EVENT_GRID}
+_source = _SOURCES.get(os.environ.get("RELAY_BLOB_SOURCE", "polling").lower())
+if _source is None:
+    raise ValueError(f"RELAY_BLOB_SOURCE: valid are {', '.join(_SOURCES)}")
+
+
+@bp.function_name("bundle_blob")
+@bp.blob_trigger("blob", "bundles/{name}", "AzureWebJobsStorage", source=_source)
+async def bundle_blob(blob: func.InputStream) -> None:
+    """Take a dropped file; its outcome will be `bundles-outcome/<name>.json`."""
+    _, _, name = (blob.name or "").partition("/")
+    await get_relay().inbound.drop(name, blob.read())

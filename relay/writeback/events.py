@@ -1,0 +1,174 @@
+"""An identifier event → the row read again → its identifier row → the link to make, or the reason why there is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+from uuid import UUID
+
+from relay.dataverse import quoting
+from relay.dataverse.batch import Request, Response
+from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseMissing, DataverseRace
+from relay.dataverse.keys import child_key
+from relay.errors import Failed
+from relay.fhir.links import Link
+from relay.mapping.load import MapSet
+from relay.mapping.model import EntityMap, IdentifierMap
+from relay.store.ledger import Ledger
+from relay.writeback.messages import EventMessage
+
+_FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Why an event asks for nothing: `not-mapped`, `not-create`, `row-gone`, `no-fhir-id`, `no-identifier`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The link to make; `tag` is what its identifier row was written under just now, empty if it was there."""
+
+    link: Link
+    tag: str
+
+
+class EventReader:
+    """Turns events into links; the event is a hint, the row is what counts."""
+
+    def __init__(
+        self,
+        maps: MapSet,
+        dataverse: DataverseClient,
+        ledger: Ledger,
+        *,
+        identifier_rows: Literal["relay", "plugin"],
+        new_tag: Callable[[], str],
+    ) -> None:
+        self._maps = maps
+        self._dataverse = dataverse
+        self._ledger = ledger
+        self._identifier_rows = identifier_rows
+        self._new_tag = new_tag
+
+    def is_ours(self, event: EventMessage) -> bool:
+        """Tell whether the event is a Create of a mapped table or of an identifier table."""
+        owners = (*self._maps.for_table(event.table), *self._maps.for_identifier_table(event.table))
+        return event.message == "Create" and bool(owners)
+
+    def is_root(self, event: EventMessage) -> bool:
+        """Tell whether the event is about a mapped table's own row, not about an identifier row."""
+        return bool(self._maps.for_table(event.table))
+
+    async def read(self, event: EventMessage) -> Found | Ignored:
+        """Read the row of an event, see to its identifier row, and return the link to make.
+
+        Raises Transient when Dataverse is away, Failed when the row cannot be linked.
+        """
+        if event.message != "Create":
+            return Ignored("not-create")
+        if self._maps.for_table(event.table):
+            return await self._row(event.table, event.id)
+        for entity_map in self._maps.for_identifier_table(event.table):
+            identifier = entity_map.identifier
+            parent = await self._parent(identifier, event.id) if identifier else None
+            return await self._row(entity_map.table.name, parent) if parent else Ignored("row-gone")
+        return Ignored("not-mapped")
+
+    async def _parent(self, identifier: IdentifierMap, guid: str) -> str | None:
+        column = f"_{identifier.lookup}_value"
+        url = f"{quoting.record(identifier.table.entity_set, guid)}?$select={column}"
+        try:
+            row = await self._dataverse.get(url)
+        except DataverseMissing:
+            return None
+        parent = row.get(column)
+        return parent.lower() if isinstance(parent, str) else None
+
+    async def _row(self, table: str, guid: str) -> Found | Ignored:
+        maps = self._maps.for_table(table)
+        requests = [_row_request(maps, guid)]
+        known = [entity_map for entity_map in maps if entity_map.identifier is not None]
+        requests += [_identifiers_request(each.identifier, guid) for each in known if each.identifier]
+        answers = [answer for (answer,) in await self._dataverse.batch(requests)]
+        if isinstance(answers[0].error, DataverseMissing):
+            return Ignored("row-gone")
+        values = _body(answers[0])
+        entity_map = self._maps.fitting(table, values)
+        if entity_map is None:
+            return Ignored("not-mapped")
+        identifier = entity_map.identifier
+        if identifier is None:
+            return Ignored("no-identifier")
+        fhir_id = values.get(entity_map.key)
+        if not fhir_id:
+            return Ignored("no-fhir-id")
+        if not isinstance(fhir_id, str) or not _FHIR_ID.fullmatch(fhir_id):
+            raise Failed(f"{table}.{entity_map.key} does not hold a FHIR id", code="invalid-id", at=entity_map.key)
+        if self._identifier_rows == "relay":
+            rows = _body(answers[1 + known.index(entity_map)])["value"]
+            tag = await self._ensure(entity_map, identifier, guid, rows)
+        else:
+            tag = ""
+        if not identifier.writeback:
+            return Ignored("no-writeback")
+        return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system), tag)
+
+    async def _ensure(
+        self, entity_map: EntityMap, identifier: IdentifierMap, guid: str, rows: Sequence[Mapping[str, Any]]
+    ) -> str:
+        """See that the (URN, GUID) row is there and active, and return the tag if it had to be written.
+
+        It is made under a derived key, so that nobody makes a second one.
+        """
+        ours = [row for row in rows if str(row[identifier.value_column]).lower() == guid]
+        if any(row.get("statecode", 0) == 0 for row in ours):
+            return ""
+        tag = self._new_tag()
+        await self._ledger.begin(tag)
+        for row in ours:
+            key = str(row[identifier.table.primary_id])
+            url = f"{quoting.record(identifier.table.entity_set, key)}?tag={tag}"
+            active = {"statecode": 0, "statuscode": 1}
+            await self._dataverse.send(Request("PATCH", url, active, headers={"If-Match": "*"}))
+            return tag
+        navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
+        body = {
+            identifier.table.primary_id: child_key(guid, identifier.table.name, (identifier.system, guid)),
+            identifier.system_column: identifier.system,
+            identifier.value_column: guid,
+            f"{navigation}@odata.bind": quoting.bind(entity_map.table.entity_set, guid),
+        }
+        with suppress(DataverseRace):  # somebody else made it meanwhile
+            await self._dataverse.send(Request("POST", f"{identifier.table.entity_set}?tag={tag}", body))
+        return tag
+
+
+def _row_request(maps: Sequence[EntityMap], guid: str) -> Request:
+    table = maps[0].table
+    columns = dict.fromkeys(column for entity_map in maps for column in (entity_map.key, *entity_map.where))
+    select = ",".join(quoting.logical_name(column) for column in (table.primary_id, *columns))
+    return Request("GET", f"{quoting.record(table.entity_set, guid)}?$select={select}")
+
+
+def _identifiers_request(identifier: IdentifierMap, guid: str) -> Request:
+    table = identifier.table
+    condition = quoting.both(
+        quoting.equals(f"_{identifier.lookup}_value", UUID(guid)),
+        quoting.equals(identifier.system_column, identifier.system),
+    )
+    columns = (table.primary_id, identifier.system_column, identifier.value_column, "statecode")
+    return Request("GET", quoting.query(table.entity_set, select=columns, filter=condition))
+
+
+def _body(answer: Response) -> Mapping[str, Any]:
+    if answer.error is not None:
+        raise answer.error
+    body: Mapping[str, Any] = answer.body
+    return body

@@ -1,0 +1,151 @@
+"""The write-back side as a whole: links made inline, events and queued links by the worker, what fails to a person."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+from relay.errors import RelayError, Terminal, Transient
+from relay.fhir.links import Link, LinkResult
+from relay.settings import Settings
+from relay.store import Store
+from relay.store.ledger import PREFIX, Ledger
+from relay.store.work import Backoff, DeadLetters
+from relay.writeback.events import EventReader, Ignored
+from relay.writeback.messages import QUEUE, EventMessage, LinkMessage, Message, again, dump, load
+from relay.writeback.writer import Writer
+
+FIRST_LOOK = timedelta(seconds=1)  # an inline write-back takes about a second; later looks are further apart
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """What became of one message: `done`, `ignored`, `waiting`, `retried` or `dead`, with its reason."""
+
+    how: Literal["done", "ignored", "waiting", "retried", "dead"]
+    reason: str = ""
+
+
+class WriteBacks:
+    """Carries out links and events; whatever cannot be done now is queued, whatever needs a person is a dead letter."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        reader: EventReader,
+        writer: Writer,
+        ledger: Ledger,
+        dead_letters: DeadLetters,
+        now: Callable[[], datetime],
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._reader = reader
+        self._writer = writer
+        self._ledger = ledger
+        self._dead_letters = dead_letters
+        self._now = now
+        self._backoff = backoff or Backoff.of(settings)
+
+    async def make(self, links: Sequence[Link]) -> list[LinkResult]:
+        """Make links now, all together; a queued one has its message before this returns, a failed one its letter."""
+        results = await self._writer.write(links) if links else []
+        for link, result in zip(links, results, strict=True):
+            if result.state == "queued":
+                message = LinkMessage.of(link, self._now())
+                await self._store.send(QUEUE, dump(message), delay=self._backoff.delay(0, result.retry_after))
+            elif result.state == "failed":
+                await self._bury(LinkMessage.of(link, self._now()), result.code)
+        return results
+
+    async def handle(self, text: str) -> Handled:
+        """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
+        message = load(text)
+        try:
+            if isinstance(message, LinkMessage):
+                return await self._link(message)
+            return await self._event(message)
+        except Transient as error:
+            return await self._retry(message, error.code, error.retry_after)
+        except Terminal as error:
+            await self._bury(message, error.code)
+            return Handled("dead", error.code)
+
+    async def _event(self, event: EventMessage) -> Handled:
+        if not self._reader.is_ours(event):
+            return Handled("ignored", "not-mapped" if event.message == "Create" else "not-create")
+        if event.tag.startswith(PREFIX):
+            await self._ledger.delivered(event.tag, event.operation or event.id)
+        if self._settings.writeback == "inline" and (known := await self._by_ledger(event)) is not None:
+            return known
+        found = await self._reader.read(event)
+        if isinstance(found, Ignored):
+            log.info("identifier event ignored: %s", found.reason)
+            return Handled("ignored", found.reason)
+        (result,) = await self._writer.write([found.link])
+        if found.tag:
+            done = result.state in ("written", "present")
+            await self._ledger.finish(found.tag, () if done else (found.link.row_id,))
+        return await self._settle(event, result)
+
+    async def _by_ledger(self, event: EventMessage) -> Handled | None:
+        """Drop the event once the store shows its write-back as done; wait while the inline one may be under way."""
+        guid = event.id if self._reader.is_root(event) else event.parent or None
+        state, age = await self._ledger.state(event.tag, guid)
+        if state == "done":
+            return Handled("ignored", "done")
+        if state == "running" and age < self._settings.inline_wait:
+            soon = FIRST_LOOK * 2 ** min(event.attempt, 10)
+            await self._send(again(event), min(self._settings.inline_wait - age, soon))
+            return Handled("waiting", "inline")
+        return None
+
+    async def _link(self, message: LinkMessage) -> Handled:
+        (result,) = await self._writer.write([message.link()])
+        return await self._settle(message, result)
+
+    async def _settle(self, message: Message, result: LinkResult) -> Handled:
+        if result.state == "queued":
+            return await self._retry(message, result.code, result.retry_after)
+        if result.state == "failed":
+            await self._bury(message, result.code)
+            return Handled("dead", result.code)
+        return Handled("done", result.state)
+
+    async def _retry(self, message: Message, code: str, retry_after: float | None) -> Handled:
+        started = datetime.fromisoformat(message.first) if message.first else self._now()
+        if self._backoff.is_over(started, self._now()):
+            await self._bury(message, code)
+            return Handled("dead", code)
+        await self._send(again(message), self._backoff.delay(message.attempt + 1, retry_after))
+        return Handled("retried", code)
+
+    async def _send(self, message: Message, delay: timedelta) -> None:
+        await self._store.send(QUEUE, dump(message), delay=delay)
+
+    async def _bury(self, message: Message, code: str) -> None:
+        await self._dead_letters.put("writeback", code, dump(message), subject=_subject(message))
+        log.warning("a write-back needs a person: %s", code)
+
+    async def drain(self, text: str) -> None:
+        """Turn a poison message into a dead letter."""
+        try:
+            message = load(text)
+        except RelayError:
+            await self._dead_letters.put("writeback", "poison", text, subject=(text,))
+            return
+        await self._bury(message, "poison")
+
+
+def _subject(message: Message) -> tuple[str, ...]:
+    if isinstance(message, LinkMessage):
+        return (message.type, message.id)
+    return (message.table, message.id)
