@@ -43,7 +43,7 @@ class Seams:
     dataverse: httpx.AsyncBaseTransport | None = None
     fhir: httpx.AsyncBaseTransport | None = None
     now: Callable[[], datetime] = utc_now
-    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     draw: Callable[[], float] = random.random
 
 
@@ -71,6 +71,7 @@ class Relay:
         """The Web API client."""
         from relay.auth import dataverse_auth
         from relay.dataverse.client import DataverseClient
+        from relay.dataverse.throttle import Governor
 
         if not self.settings.dataverse_url:
             raise SettingsError("RELAY_DATAVERSE_URL is not set (the org's root, such as https://org.crm.dynamics.com)")
@@ -78,6 +79,7 @@ class Relay:
             self.settings.dataverse_url,
             auth=dataverse_auth(self.settings),
             transport=self.seams.dataverse,
+            governor=Governor(sleep=self.seams.sleep, jitter=self.seams.draw),
             timeout=self.settings.timeout.total_seconds(),
         )
 
@@ -212,7 +214,7 @@ def get_relay() -> Relay:
     """
     settings = load_settings()
     if not settings.maps.is_absolute():
-        root = os.environ.get("AzureWebJobsScriptRoot")  # noqa: SIM112 - the host's own spelling
-        root = root or Path(__file__).resolve().parent.parent
-        settings = settings.model_copy(update={"maps": Path(root) / settings.maps})
+        named = os.environ.get("AzureWebJobsScriptRoot")  # noqa: SIM112 - the host's own spelling
+        root = Path(named) if named else Path(__file__).resolve().parent.parent
+        settings = settings.model_copy(update={"maps": root / settings.maps})
     return Relay(settings)

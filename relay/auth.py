@@ -274,7 +274,7 @@ class _AppRegistration:
                 timeout=_TIMEOUT,
             )
             answer = app.acquire_token_for_client([self._scope])
-        except OSError as error:  # the errors of what msal sends with are among these
+        except (OSError, msal.exceptions.MsalError) as error:  # OSError: those of what msal sends with
             raise _not_signed_in("Entra", type(error).__name__) from None
         except ValueError:  # msal's word for a tenant that does not exist, and for a key that cannot be used
             why = "RELAY_TENANT_ID is not a tenant, or the key of RELAY_CLIENT_CERTIFICATE cannot be used"

@@ -1,1 +1,5 @@
-"""A Dataverse Web API on SQLite, for development and tests."""
+"""A Dataverse Web API emulator: tables and rows, `$batch`, metadata reads and webhooks over real HTTP."""
+
+from devstack.dataverse.app import Emulator, create_app
+
+__all__ = ["Emulator", "create_app"]

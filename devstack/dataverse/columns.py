@@ -97,7 +97,9 @@ def check(table: Table, column: Column, value: Any) -> object:
     kept = _CHECKS[column.type](column, value)
     if kept is None:
         shown = value if isinstance(value, str) else type(value).__name__ if isinstance(value, list | dict) else value
-        raise InvalidPayload(table.entity_set, f"Cannot convert the literal '{shown}' to the expected type '{edm(column)}'.")
+        raise InvalidPayload(
+            table.entity_set, f"Cannot convert the literal '{shown}' to the expected type '{edm(column)}'."
+        )
     _limits(table, column, kept)
     if column.type in EXACT:
         number = Decimal(str(kept))
@@ -187,7 +189,7 @@ def check_literal(table: Table, column: Column, word: Word) -> object:
     if kept is None:
         raise BadSyntax(
             "A binary operator with incompatible types was detected. Found operand types "
-            f"'{edm(column)}' and '{_LITERALS.get(word.kind, word.kind)}' for '{column.property}' of '{table.entity_set}'."
+            f"'{edm(column)}' and '{_LITERALS.get(word.kind, word.kind)}' for '{column.wire_name}' of '{table.entity_set}'."
         )
     return kept
 
@@ -217,7 +219,7 @@ def formatted(column: Column, kept: Any) -> str | None:
     if column.type == "Boolean":
         return column.options.get(kept) or ("Yes" if kept else "No")
     if column.type == "DateTime":
-        moment = datetime.fromisoformat(kept.replace("Z", "+00:00"))
+        moment = datetime.fromisoformat(kept)
         shown = f"{moment.month}/{moment.day}/{moment.year}"
         clock = f" {moment.hour % 12 or 12}:{moment:%M %p}"
         return shown if column.format == "DateOnly" else shown + clock
@@ -229,5 +231,5 @@ def formatted(column: Column, kept: Any) -> str | None:
 
 
 def now() -> str:
-    """The time as kept: UTC, whole seconds."""
+    """Return the time as kept: UTC, whole seconds."""
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -54,7 +54,9 @@ class Conditions:
         if navigation is None:
             raise UnknownProperty(navigations[0], table.name)
         if navigation.target not in self._store.metadata.tables:
-            raise BadSyntax(f"The table '{navigation.target}' of '{navigation.name}' is not in the emulator's metadata.")
+            raise BadSyntax(
+                f"The table '{navigation.target}' of '{navigation.name}' is not in the emulator's metadata."
+            )
         target = self._store.metadata.tables[navigation.target]
         self._aliases += 1
         inner = f"n{self._aliases}"

@@ -213,9 +213,7 @@ class DangerousKey(BadSyntax):
     """An alternate key value in a URL holds one of the characters that the web server refuses."""
 
     def __init__(self, character: str) -> None:
-        super().__init__(
-            f"A potentially dangerous Request.Path value was detected from the client ({character})."
-        )
+        super().__init__(f"A potentially dangerous Request.Path value was detected from the client ({character}).")
 
 
 class UnknownAttribute(DataverseError):
@@ -224,7 +222,9 @@ class UnknownAttribute(DataverseError):
     code = "0x80041103"
 
     def __init__(self, name: str, table: str) -> None:
-        super().__init__(f"'{table}' entity doesn't contain attribute with Name = '{name}' and NameMapping = 'Logical'.")
+        super().__init__(
+            f"'{table}' entity doesn't contain attribute with Name = '{name}' and NameMapping = 'Logical'."
+        )
 
 
 class TooManyConditions(DataverseError):
@@ -259,3 +259,13 @@ class MethodNotAllowed(DataverseError):
 
     def __init__(self, method: str) -> None:
         super().__init__(f"The requested resource does not support http method '{method}'.")
+
+
+class UrlTooLong(DataverseError):
+    """A URL outside a batch exceeds the web server's limit."""
+
+    status = 414
+    code = "0x80060888"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The URL exceeds {limit} characters; send it inside a $batch.")

@@ -64,10 +64,10 @@ def segments(path: str) -> list[Segment]:
 
 
 def _inside(path: str, position: int) -> tuple[tuple[Word, ...], int]:
-    words = []
+    words: list[Word] = []
     while True:
         word = word_at(path, position)
-        if word.kind == "end" or word.text == "(" and word.kind == "punctuation":
+        if word.kind == "end" or (word.kind == "punctuation" and word.text == "("):
             raise BadSyntax(f"Bad Request - Error in query syntax at position {position} of '{path}'.")
         position = word.end
         if word.kind == "punctuation" and word.text == ")":
@@ -86,14 +86,16 @@ def address(table: Table, words: tuple[Word, ...]) -> Address:
         if pairs[table.key_in_url].kind != "guid":
             raise BadSyntax("Bad Request - Error in query syntax.")
         return ById(pairs[table.key_in_url].text)
-    key = next((each for each in table.keys if {_property(table, column) for column in each.columns} == set(pairs)), None)
+    key = next(
+        (each for each in table.keys if {_property(table, column) for column in each.columns} == set(pairs)), None
+    )
     if key is None:
         raise UndeclaredKey(table.name)
     return ByKey(key, {column.name: _value(table, column, word) for column, word in _columns(table, pairs)})
 
 
 def _property(table: Table, column: str) -> str:
-    return table.columns[column].property
+    return table.columns[column].wire_name
 
 
 def _columns(table: Table, pairs: Mapping[str, Word]) -> list[tuple[Column, Word]]:

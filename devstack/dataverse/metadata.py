@@ -62,7 +62,7 @@ class Column:
     secret: bool = False
 
     @property
-    def property(self) -> str:
+    def wire_name(self) -> str:
         """The name on the wire: `_x_value` for a lookup, else the logical name."""
         return f"_{self.name}_value" if self.type in LOOKUPS else self.name
 
@@ -119,7 +119,7 @@ class Table:
     key_in_url: str = ""
 
     def __post_init__(self) -> None:
-        self.properties = {column.property: column for column in self.columns.values() if column.stored}
+        self.properties = {column.wire_name: column for column in self.columns.values() if column.stored}
         self.navigations = {
             name: Navigation(name, column, target)
             for column in self.columns.values()

@@ -19,7 +19,7 @@ from devstack.dataverse.wire import Call, etag
 PAGE: Final = 5000
 _MAX_EXPANDS: Final = 15
 _OPTIONS: Final = frozenset({"$select", "$filter", "$expand", "$top", "$orderby", "$count", "$skiptoken", "tag"})
-_REFUSED: Final = {"$skip": "The query parameter $skip is not supported", "$format": ""}
+_REFUSED: Final = {"$skip": "The query parameter $skip is not supported"}
 _FORMATTED: Final = "OData.Community.Display.V1.FormattedValue"
 _LOGICAL: Final = "Microsoft.Dynamics.CRM.lookuplogicalname"
 _NAVIGATION: Final = "Microsoft.Dynamics.CRM.associatednavigationproperty"
@@ -29,7 +29,7 @@ _NAVIGATION: Final = "Microsoft.Dynamics.CRM.associatednavigationproperty"
 class Expand:
     """One expanded navigation property with its own query."""
 
-    property: Navigation | Collection
+    to: Navigation | Collection
     query: Query
 
 
@@ -48,8 +48,8 @@ class Query:
     @property
     def shape(self) -> str:
         """What `@odata.context` says in parentheses."""
-        names = [column.property for column in self.select or ()]
-        names += [f"{each.property.name}{each.query.shape or '()'}" for each in self.expand]
+        names = [column.wire_name for column in self.select or ()]
+        names += [f"{each.to.name}{each.query.shape or '()'}" for each in self.expand]
         return f"({','.join(names)})" if names else ""
 
 
@@ -81,7 +81,7 @@ class Reading:
         for name in options:
             if name.startswith("@") and not nested:
                 continue
-            if name in _REFUSED and _REFUSED[name]:
+            if name in _REFUSED:
                 raise BadSyntax(_REFUSED[name])
             if name not in _OPTIONS or (nested and name in ("$count", "$skiptoken", "tag")):
                 raise NotSupported(f"the query option {name}")
@@ -125,10 +125,13 @@ class Reading:
             found.append(Expand(target, self.query(self._store.metadata.tables[child], options, nested=True)))
         return tuple(found)
 
-    def rows(self, table: Table, query: Query, *, within: tuple[Column, str] | None = None) -> tuple[list[Row], bool, int]:
+    def rows(
+        self, table: Table, query: Query, *, within: tuple[Column, str] | None = None
+    ) -> tuple[list[Row], bool, int]:
         """Return one page of rows, whether more follow, and the number of all matches (if asked, at most 5000)."""
         wanted = self.page_size(query)
-        where, values = ["1"], []
+        where: list[str] = ["1"]
+        values: list[object] = []
         if query.where is not None:
             sql, values = Conditions(self._store).sql(table, "t", query.where)
             where.append(sql)
@@ -170,7 +173,7 @@ class Reading:
         if query.select is None:
             return "t.*"
         names = {table.primary_id, "versionnumber"}
-        for column in (*query.select, *(each.property.column for each in query.expand if _single(each))):
+        for column in (*query.select, *(each.to.column for each in query.expand if _single(each))):
             names.add(column.name)
             if len(column.targets) > 1:
                 names.add(f"{column.name}@table")
@@ -191,14 +194,14 @@ class Reading:
             kept = row[column.name]
             if kept is not None and self.annotations.any:
                 self._annotate(shown, column, kept, row)
-            shown[column.property] = render(column, kept)
+            shown[column.wire_name] = render(column, kept)
         shown.setdefault(table.primary_id, row[table.primary_id])
         for expand in query.expand:
-            shown[expand.property.name] = self._expanded(table, row, expand)
+            shown[expand.to.name] = self._expanded(table, row, expand)
         return shown
 
     def _annotate(self, shown: dict[str, Any], column: Column, kept: Any, row: Row) -> None:
-        name = column.property
+        name = column.wire_name
         if column.type not in LOOKUPS:
             text = formatted(column, kept) if self.annotations.formatted else None
             if text is not None:
@@ -220,7 +223,7 @@ class Reading:
         return self._names[target, row]
 
     def _expanded(self, table: Table, row: Row, expand: Expand) -> Any:
-        to, query = expand.property, expand.query
+        to, query = expand.to, expand.query
         if isinstance(to, Collection):
             child = self._store.metadata.tables[to.child]
             found, _, _ = self.rows(child, query, within=(to.column, row[table.primary_id]))
@@ -234,7 +237,7 @@ class Reading:
 
 
 def _single(expand: Expand) -> bool:
-    return isinstance(expand.property, Navigation)
+    return isinstance(expand.to, Navigation)
 
 
 def split(text: str, separator: str) -> list[str]:

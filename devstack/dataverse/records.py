@@ -63,7 +63,7 @@ class Records:
         values["versionnumber"] = self.store.next_version()
         self.store.insert(table, values)
         after = {name: values.get(name) for name in _kept(table)} | values
-        self._event("Create", table, row_id, changes, {}, after, origin)
+        self._record(Event("Create", table, row_id, _sent(changes, after), {}, after, origin))
         return after
 
     def update(self, table: Table, before: Row, changes: Changes, origin: Origin) -> Row:
@@ -89,7 +89,7 @@ class Records:
         values["versionnumber"] = self.store.next_version()
         self.store.update(table, row_id, values)
         after = before | values
-        self._event("Update", table, row_id, changes, before, after, origin)
+        self._record(Event("Update", table, row_id, _sent(changes, after), before, after, origin))
         return after
 
     def delete(self, table: Table, row: Row, origin: Origin) -> None:
@@ -111,14 +111,15 @@ class Records:
                     values[f"{column.name}@table"] = None
                 self.store.update(child, child_id, values)
         self.store.delete(table, row_id)
-        self._event("Delete", table, row_id, Changes(), row, {}, origin)
+        self._record(Event("Delete", table, row_id, {}, row, {}, origin))
 
-    def _event(
-        self, message: str, table: Table, row_id: str, changes: Changes, before: Row, after: Row, origin: Origin
-    ) -> None:
-        if not origin.quiet:
-            sent = {name: after.get(name) for name in changes.sent}
-            self.store.record(Event(message, table, row_id, sent, before, after, origin))
+    def _record(self, event: Event) -> None:
+        if not event.origin.quiet:
+            self.store.record(event)
+
+
+def _sent(changes: Changes, after: Row) -> Row:
+    return {name: after.get(name) for name in changes.sent}
 
 
 def _kept(table: Table) -> list[str]:

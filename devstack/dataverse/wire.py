@@ -32,7 +32,13 @@ _HARMLESS: Final = frozenset(
 )
 """Headers whose effect the emulator has, or whose object (duplicate rules, flows, plug-ins) it does not have."""
 _PREFERENCES: Final = frozenset(
-    {"return", "odata.continue-on-error", "odata.include-annotations", "odata.maxpagesize", "odata.allow-entityreferences"}
+    {
+        "return",
+        "odata.continue-on-error",
+        "odata.include-annotations",
+        "odata.maxpagesize",
+        "odata.allow-entityreferences",
+    }
 )
 
 
@@ -82,7 +88,9 @@ class Call:
             except UnicodeDecodeError:
                 raise BadSyntax("The query of the URL is not UTF-8.") from None
             if name in options:
-                raise BadSyntax(f"Query option '{name}' was specified more than once, but it must be specified at most once.")
+                raise BadSyntax(
+                    f"Query option '{name}' was specified more than once, but it must be specified at most once."
+                )
             options[name] = value
         return options
 
@@ -147,9 +155,7 @@ def answer(status: int, document: Any, **headers: str) -> Answer:
 
 def refusal(error: DataverseError) -> Answer:
     """Answer with the error object."""
-    return answer(
-        error.status, {"error": {"code": error.code, "message": error.message}}, REQ_ID=str(uuid.uuid4())
-    )
+    return answer(error.status, {"error": {"code": error.code, "message": error.message}}, REQ_ID=str(uuid.uuid4()))
 
 
 def etag(version: int) -> str:

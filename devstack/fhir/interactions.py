@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import unquote
@@ -58,7 +57,6 @@ class Options:
 
     conflict_status: Literal[409, 412] = 412
     entry_limit: int | None = None
-    refused: Callable[[dict[str, Any]], str | None] = lambda _: None
 
 
 def conditional(store: Store, type_: str, query: str) -> list[Version]:
@@ -128,12 +126,12 @@ def _on_type(store: Store, options: Options, call: Call, type_: str) -> Reply:
     if call.method in ("GET", "HEAD"):
         return _search(store, call, type_)
     if call.method == "POST":
-        return _create(store, options, call, type_)
+        return _create(store, call, type_)
     if call.method == "PUT":
         found = conditional(store, type_, call.query)
         if len(found) > 1:
             raise precondition(f"{len(found)} resources of {type_} match the condition")
-        resource = _checked(call.resource, type_, options)
+        resource = _checked(call.resource, type_)
         given = resource.get("id")
         if found and given is not None and given != found[0].id:
             raise invalid(f"the body's id is not the id of the {type_} that matches the condition")
@@ -155,7 +153,7 @@ def _on_resource(store: Store, options: Options, call: Call, type_: str, id_: st
     _checked_id(id_)
     if call.method == "PUT":
         _no_query(call)
-        resource = _checked(call.resource, type_, options)
+        resource = _checked(call.resource, type_)
         if resource.get("id") != id_:
             raise invalid(f"the body's id must be {id_}, the id in the URL")
         return _update(store, options, call, resource, id_)
@@ -207,9 +205,9 @@ def _history(call: Call, versions: list[Version]) -> Reply:
     return Reply(200, page=chosen, kind="history", query=query)
 
 
-def _create(store: Store, options: Options, call: Call, type_: str) -> Reply:
+def _create(store: Store, call: Call, type_: str) -> Reply:
     _no_query(call)
-    resource = _checked(call.resource, type_, options)
+    resource = _checked(call.resource, type_)
     if call.if_none_exist:
         found = conditional(store, type_, call.if_none_exist.lstrip("?"))
         if len(found) > 1:
@@ -253,7 +251,7 @@ def _check_if_match(options: Options, call: Call, current: Version | None, name:
         raise FhirError(options.conflict_status, "conflict", message, etag=current.etag)
 
 
-def _checked(resource: Any, type_: str, options: Options) -> dict[str, Any]:
+def _checked(resource: Any, type_: str) -> dict[str, Any]:
     if not isinstance(resource, dict):
         raise invalid("the body is not a resource: a JSON object is wanted")
     given = resource.get("resourceType")
@@ -261,8 +259,6 @@ def _checked(resource: Any, type_: str, options: Options) -> dict[str, Any]:
         raise invalid(f"resourceType {given!r} is not a resource type of FHIR R4")
     if given != type_:
         raise invalid(f"resourceType is {given}, the URL says {type_}")
-    if feature := options.refused(resource):
-        raise not_supported(feature)
     return resource
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from email.utils import format_datetime
 from typing import Any, Final, Literal
 
+import httpx
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +23,7 @@ from devstack.fhir.capability import capability_statement
 from devstack.fhir.errors import FhirError, invalid, not_supported, outcome
 from devstack.fhir.interactions import Call, Options, Reply, carry_out
 from devstack.fhir.store import Store
+from devstack.fhir.subscriptions import Subscriptions, read_hook
 from devstack.fhir.text import parse
 
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -30,15 +33,31 @@ _LARGEST: Final = 512 * 1024 * 1024  # of a decompressed body: far over any bund
 
 
 class FhirServer(Control):
-    """The server with its control side; `on_change` listeners get `type`, `id`, `versionId` and `op` after a commit."""
+    """The server with its control side.
 
-    def __init__(self, store: Store, options: Options, *, base_url: str | None) -> None:
+    `on_change` listeners get a dict of `type`, `id`, `versionId` and `op` (create, update, delete) after each commit.
+    """
+
+    def __init__(
+        self, store: Store, options: Options, *, base_url: str | None, transport: httpx.AsyncBaseTransport | None
+    ) -> None:
         self.store = store
+        self.subscriptions = Subscriptions(store, transport)
         self.on_change: list[Callable[[dict[str, str]], None]] = []
         self._options = options
         self._base_url = base_url.rstrip("/") if base_url else None
-        app = Starlette(routes=[Route("/{path:path}", self._serve, methods=_METHODS)])
-        super().__init__(app, reset=store.clear, snapshot=store.snapshot, restore=store.restore)
+        app = Starlette(routes=[Route("/{path:path}", self._serve, methods=_METHODS)], lifespan=self._lifespan)
+        super().__init__(app, reset=self._forget, snapshot=store.snapshot, restore=store.restore)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        yield
+        self.subscriptions.cancel()
+        await self.subscriptions.delivered()
+
+    def _forget(self) -> None:
+        self.subscriptions.cancel()
+        self.store.clear()
 
     async def _serve(self, request: Request) -> Response:
         base = self._base_url or str(request.base_url).rstrip("/")
@@ -52,11 +71,18 @@ class FhirServer(Control):
             if error.etag is not None:
                 response.headers["ETag"] = error.etag
             return response
-        for version in self.store.log[mark:]:
+        self._tell(mark)
+        return response
+
+    def _tell(self, mark: int) -> None:
+        """Tell listeners and subscriptions what was logged from `mark` on, and what they cause."""
+        while mark < len(self.store.log):
+            version = self.store.log[mark]
+            mark += 1
             change = {"type": version.type, "id": version.id, "versionId": str(version.number), "op": version.op}
             for listener in self.on_change:
                 listener(change)
-        return response
+            self.subscriptions.committed(version)
 
     def _answer(self, request: Request, body: bytes, base: str) -> Response:
         preference = _preference(request)
@@ -94,25 +120,28 @@ def create_app(
     conflict_status: Literal[409, 412] = 412,
     entry_limit: int | None = None,
     clock: Callable[[], datetime] | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
 ) -> FhirServer:
     """Make an empty server.
 
     `base_url` is what its own URLs begin with (default: what the request was sent to). `identical_put`: whether a
     PUT that changes nothing makes a version. `conflict_status`: the answer to a stale If-Match. `entry_limit`: a
-    bundle with more entries is answered 400. `clock` gives `meta.lastUpdated`.
+    bundle with more entries is answered 400. `clock` gives `meta.lastUpdated`. `transport` carries notifications to the
+    hooks of Subscriptions (default: the network).
     """
     if identical_put not in ("version", "same"):
         raise ValueError(f"identical_put: {identical_put!r} is not one of version, same")
     if conflict_status not in (409, 412):
         raise ValueError(f"conflict_status: {conflict_status!r} is not one of 409, 412")
-    store = Store(clock=clock, keep_identical=identical_put == "same")
-    options = Options(conflict_status=conflict_status, entry_limit=entry_limit, refused=_refused)
-    return FhirServer(store, options, base_url=base_url)
+    store = Store(clock=clock, keep_identical=identical_put == "same", check=_check)
+    options = Options(conflict_status=conflict_status, entry_limit=entry_limit)
+    return FhirServer(store, options, base_url=base_url, transport=transport)
 
 
-def _refused(resource: dict[str, Any]) -> str | None:
-    """Name what a resource asks for that the server would have to act on and does not."""
-    return "Subscription" if resource["resourceType"] == "Subscription" else None
+def _check(resource: dict[str, Any]) -> None:
+    """Refuse a Subscription that could not be served; raises FhirError."""
+    if resource["resourceType"] == "Subscription":
+        read_hook(resource)
 
 
 def _check_headers(request: Request) -> None:

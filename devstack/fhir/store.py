@@ -41,15 +41,25 @@ class Version:
 
 
 class Store:
-    """Versions by type and id; `log` has them in the order of their commit, and undoes them from its end."""
+    """Versions by type and id; `log` has them in the order of their commit, and undoes them from its end.
 
-    def __init__(self, *, clock: Callable[[], datetime] | None = None, keep_identical: bool = False) -> None:
+    `check` sees each resource before it is stored, and raises FhirError for one that cannot be served.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], datetime] | None = None,
+        keep_identical: bool = False,
+        check: Callable[[dict[str, Any]], None] = lambda _: None,
+    ) -> None:
         self.log: list[Version] = []
         self._versions: dict[tuple[str, str], list[Version]] = {}
         self._live: dict[str, dict[str, Version]] = {}
         self._index: dict[tuple[str, Token], dict[str, None]] = {}
         self._clock = clock or (lambda: datetime.now(UTC))
         self._keep_identical = keep_identical
+        self._check = check
 
     def versions(self, type_: str, id_: str) -> list[Version]:
         """Return all versions, oldest first; empty when there never was one."""
@@ -69,10 +79,11 @@ class Store:
         return list(self._index.get((type_, token), ()))
 
     def write(self, resource: dict[str, Any], id_: str, method: str) -> Version:
-        """Store a new version; raises FhirError (400) before anything is changed.
+        """Store a new version; raises FhirError before anything is changed.
 
         With `keep_identical` a resource equal to its current version makes no new one.
         """
+        self._check(resource)
         type_ = resource["resourceType"]
         before = self.current(type_, id_)
         number = before.number + 1 if before else 1
@@ -140,7 +151,7 @@ class Store:
 
     def restore(self, document: Any) -> None:
         """Take a snapshot back; raises ValueError naming what is wrong, and nothing is changed then."""
-        versions = list(_read_snapshot(document))
+        versions = list(_read_snapshot(document, self._check))
         self.clear()
         for version in versions:
             self._append(version)
@@ -201,7 +212,7 @@ def identifier_tokens(resource: dict[str, Any]) -> frozenset[Token]:
     return frozenset(tokens)
 
 
-def _read_snapshot(document: Any) -> Iterator[Version]:
+def _read_snapshot(document: Any, check: Callable[[dict[str, Any]], None]) -> Iterator[Version]:
     versions = document.get("versions") if isinstance(document, dict) else None
     if not isinstance(versions, list):
         raise ValueError('not a snapshot: {"versions": [...]} is wanted')  # noqa: TRY004 - what restore promises
@@ -209,19 +220,21 @@ def _read_snapshot(document: Any) -> Iterator[Version]:
     for index, each in enumerate(versions):
         try:
             number = counts[each["type"], each["id"]] = counts.get((each["type"], each["id"]), 0) + 1
-            version = _read_version(each, number)
+            version = _read_version(each, number, check)
         except (KeyError, TypeError, AttributeError, ValueError, FhirError) as error:
             raise ValueError(f"versions[{index}]: {error!r}") from error
         yield version
 
 
-def _read_version(each: dict[str, Any], number: int) -> Version:
+def _read_version(each: dict[str, Any], number: int, check: Callable[[dict[str, Any]], None]) -> Version:
     type_, id_, body = each["type"], each["id"], each["body"]
     resource = {"resourceType": type_} if body is None else parse(body.encode())
     if type_ not in R4_TYPES or resource["resourceType"] != type_:
         raise ValueError("type is wrong")
     if each["method"] not in _METHODS or each["versionId"] != str(number):
         raise ValueError("method or versionId is wrong")
+    if body is not None:
+        check(resource)
     updated = datetime.fromisoformat(each["lastUpdated"]).astimezone(UTC)
     tokens = identifier_tokens(resource)
     return Version(type_, id_, number, updated, each["method"], body and body.encode(), tokens)

@@ -96,7 +96,10 @@ def equals(property_name: str, value: Value, *, through: str = "") -> str:
 
 
 def in_filter(property_name: str, values: Iterable[str]) -> str:
-    """Say that a property has one of the values, as `In` and, for values that `In` would misread, as `eq`."""
+    """Say that a property has one of the values, as `In` and, for values that `In` would misread, as `eq`.
+
+    The `In` and each `eq` count as one of the 500 conditions that Dataverse allows in a query.
+    """
     name = logical_name(property_name)
     plain: list[str] = []
     others: list[str] = []

@@ -13,7 +13,7 @@ class Entry:
     """One entry of a bundle, in its order; a single resource is entry 0.
 
     `key` is (type, id), None when the entry names none. `method` is upper case, "" when the entry has no request.
-    With a `problem` the entry cannot be carried out; with a `skip` (a stable word) it need not be: `read`, `outcome`,
+    With a `problem` the entry cannot be carried out; with a `skip` (a stable word) it need not be; never both: `read`, `outcome`,
     `subscription-status`, `no-resource`, `not-successful`, `older-version`, `same-as-entry-<index>`.
     """
 
@@ -40,8 +40,8 @@ class Entry:
         return replace(self, problem=Issue("error", code, message, at))
 
     def skipped(self, why: str) -> Entry:
-        """Return this entry as one to pass over."""
-        return replace(self, skip=why)
+        """Return this entry as one to pass over, whatever its problem was."""
+        return replace(self, problem=None, skip=why)
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ def _check_count(count: int, limits: Settings) -> None:
 def _is_status(sent: object) -> bool:
     """Tell whether a notification's first entry is its status: SubscriptionStatus, or in R4 a Parameters."""
     resource = sent.get("resource") if isinstance(sent, dict) else None
-    return isinstance(resource, dict) and resource.get("resourceType") in {"SubscriptionStatus", "Parameters"}
+    return isinstance(resource, dict) and resource.get("resourceType") in ("SubscriptionStatus", "Parameters")
 
 
 def _entry(index: int, sent: object, bundle_type: str, *, notification: bool) -> Entry:

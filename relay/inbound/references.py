@@ -21,6 +21,8 @@ _SEARCH = re.compile(r"([A-Z][A-Za-z]{1,63})\?identifier=([^&]*)")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _TYPE_BASE = "http://hl7.org/fhir/StructureDefinition/"
 _UNSAFE = re.compile(r"[\x00-\x20\x7f#]")  # white space is no URI, a fragment is no whole resource
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ABSOLUTE = re.compile(r"https?://", re.IGNORECASE)
 _TOKEN = re.compile(r"((?:[^\\|,$]|\\.)*)\|((?:[^\\|,$]|\\.)*)", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _PORTS = {"http": 80, "https": 443}
@@ -70,7 +72,7 @@ class References:
             return _by_id(key)
         # On the server that the entry itself came from, a URL is what the relative reference would be.
         rest = reference
-        if "://" in reference:
+        if _ABSOLUTE.match(reference):
             rest = _below(reference, self._server) or _below(reference, own_server)
         if local := _LOCAL.fullmatch(rest):
             return ByFhirId(local[1], local[2])
@@ -97,8 +99,10 @@ class References:
             return None
         return self._identified(kind, system, value) if system and value else None
 
-    def _identified(self, kind: str, system: str, value: str) -> ByFhirId | ByIdentifier:
+    def _identified(self, kind: str, system: str, value: str) -> ByFhirId | ByIdentifier | None:
         """Prefer the one resource of the bundle with this identifier: its row may not be there to be found yet."""
+        if _CONTROL.search(system) or _CONTROL.search(value):
+            return None
         if self._identifiers is None:
             self._identifiers = _identifiers(self._entries)
         key = self._identifiers.get((kind, system, value), _AMBIGUOUS)

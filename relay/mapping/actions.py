@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 from relay.mapping.building import Building, Scope
 from relay.mapping.document import Place, plain
 from relay.mapping.model import Column, Scalar, Source
-from relay.mapping.paths import Member, Misfit, Path
+from relay.mapping.paths import Member, Misfit, Path, Step
 from relay.mapping.shape import CopyShape, DefaultShape, MappedShape, Shape, SourcedShape
 from relay.mapping.values import OPTION_TYPES, TEXT_TYPES, Unfit, converter
 
@@ -44,6 +44,11 @@ class Line(ABC, Generic[S]):
     def elements(self) -> frozenset[str]:
         """The elements of the resource that the line reads."""
         return frozenset()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the map's own table that the line writes."""
+        return ()
 
 
 def action(name: str) -> Callable[[L], L]:
@@ -99,6 +104,11 @@ class Sourced(Line[S]):
         """The elements that its paths begin with."""
         return frozenset(path.root_element for path, _ in self.reading.readers if path.root_element)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its one column."""
+        return (self.reading.column,)
+
 
 @action("copy")
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,7 @@ class Copy(Sourced[CopyShape]):
 
     @classmethod
     def build(cls, spec: CopyShape, scope: Scope, place: Place) -> Copy:
+        """Refuse columns that need a map, and lengths and dates that the column does not have."""
         column = scope.column(spec, place)
         if column.type in OPTION_TYPES:
             raise scope.document.error(
@@ -130,6 +141,7 @@ class Copy(Sourced[CopyShape]):
         return cls(reading, convert, spec.length == "truncate")
 
     def write(self, item: Any, into: Building) -> None:
+        """Copy the value of the first path that has one; an empty text is none."""
         reading = self.reading
         for path, source in reading.readers:
             try:
@@ -151,7 +163,7 @@ class Copy(Sourced[CopyShape]):
         reading.absent(into, into.columns)
 
 
-_META = {
+_META: Mapping[tuple[Step, ...], str] = {
     (Member("meta"), Member("versionId")): "version",
     (Member("meta"), Member("lastUpdated")): "last_updated",
 }
@@ -169,11 +181,18 @@ class Default(Line[DefaultShape]):
 
     @classmethod
     def build(cls, spec: DefaultShape, scope: Scope, place: Place) -> Default:
+        """Convert the constant once."""
         column = scope.column(spec, place)
         value = constant(column, spec.default, scope, (*place, "default"))
         return cls(column.name, value, scope.source(place, ""))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Its one column."""
+        return (self.column,)
+
     def write(self, item: Any, into: Building) -> None:  # noqa: ARG002  # a constant reads nothing
+        """Write the constant."""
         into.columns[self.column] = self.value
         into.sources[self.column] = self.source
 
@@ -190,16 +209,16 @@ class Mapped(Sourced[MappedShape]):
 
     @classmethod
     def build(cls, spec: MappedShape, scope: Scope, place: Place) -> Mapped:
+        """Convert every listed value once."""
         column = scope.column(spec, place)
-        values = {
-            code: constant(column, value, scope, (*place, "values", code)) for code, value in spec.values.items()
-        }
+        values = {code: constant(column, value, scope, (*place, "values", code)) for code, value in spec.values.items()}
         policy, _, text = spec.unmapped.partition(":")
         fallback = constant(column, plain(text.strip()), scope, (*place, "unmapped")) if text else None
         reading = Reading.of(spec, column, spec.map, scope, place)
         return cls(reading, values, policy, fallback)  # type: ignore[arg-type]  # the shape allows these three
 
     def write(self, item: Any, into: Building) -> None:
+        """Write what the first listed code stands for."""
         reading, first = self.reading, None
         for path, source in reading.readers:
             found: list[Any] = []
@@ -234,7 +253,7 @@ class Mapped(Sourced[MappedShape]):
 
 
 def _code(value: Any) -> str | None:
-    """A code as the text by which a map lists it; None for what is no code."""
+    """Return a code as the text by which a map lists it; None for what is no code."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -248,7 +267,9 @@ def constant(column: Column, value: Any, scope: Scope, place: Place) -> Scalar:
         return _converter(column, scope, place)(value)
     except Unfit as unfit:
         options = [f"{number} {label}" for number, label in column.options.items()]
-        raise scope.document.error(place, str(unfit), options or (["true", "false"] * (column.type == "Boolean"))) from None
+        raise scope.document.error(
+            place, str(unfit), options or (["true", "false"] * (column.type == "Boolean"))
+        ) from None
 
 
 def _converter(column: Column, scope: Scope, place: Place, **policies: Any) -> Callable[[Any], Scalar]:
@@ -260,5 +281,5 @@ def _converter(column: Column, scope: Scope, place: Place, **policies: Any) -> C
 
 
 def matching(lines: Iterable[Line[Any]]) -> tuple[str, ...]:
-    """The columns of the lines that say `match`."""
+    """Return the columns of the lines that say `match`."""
     return tuple(line.reading.column for line in lines if isinstance(line, Sourced) and line.reading.match)

@@ -16,7 +16,19 @@ from relay.mapping.values import Unfit
 
 # what Dataverse itself writes in every table, and the contact's name made of its parts
 _READ_ONLY = frozenset(
-    ["createdon", "createdby", "createdonbehalfby", "modifiedon", "modifiedby", "modifiedonbehalfby", "versionnumber", "owningbusinessunit", "owninguser", "owningteam", "fullname"]
+    [
+        "createdon",
+        "createdby",
+        "createdonbehalfby",
+        "modifiedon",
+        "modifiedby",
+        "modifiedonbehalfby",
+        "versionnumber",
+        "owningbusinessunit",
+        "owninguser",
+        "owningteam",
+        "fullname",
+    ]
 )
 
 
@@ -35,7 +47,7 @@ class Scope:
     """Column → what writes it."""
 
     def column(self, spec: LineShape, place: Place) -> Column:
-        """The column a line writes; raises MapError when it is unknown, read-only or written already."""
+        """Return the column a line writes; raises MapError when it is unknown, read-only or written already."""
         at = (*place, "column")
         if spec.writeback:
             raise self.document.error(
@@ -70,21 +82,21 @@ class Scope:
 
 
 def find_table(document: Document, place: Place, tables: Mapping[str, Table], name: str) -> Table:
-    """The facts of a table; raises MapError with the nearest names."""
+    """Return the facts of a table; raises MapError with the nearest names."""
     if name not in tables:
         raise document.error(place, f"unknown table {name}", near(name, tables))
     return tables[name]
 
 
 def find_column(document: Document, place: Place, table: Table, name: str) -> Column:
-    """The facts of a column; raises MapError with the nearest names."""
+    """Return the facts of a column; raises MapError with the nearest names."""
     if name not in table.columns:
         raise document.error(place, f"unknown column {name} in table {table.name}", near(name, table.columns))
     return table.columns[name]
 
 
 def near(name: str, names: Iterable[str]) -> list[str]:
-    """The names most like `name`, or all of them when none is."""
+    """Return the names most like `name`, or all of them when none is."""
     listed = list(names)
     return get_close_matches(name, listed, n=6, cutoff=0.5) or sorted(listed)
 
@@ -123,12 +135,12 @@ class Building:
         self.issue(unfit.severity, unfit.code, str(unfit), path)
 
     def missing(self, column: str, path: Path) -> None:
-        """A required line has no source: a warning at the root, the end of the item in an expansion."""
+        """Report that a required line has no source: a warning at the root, the end of the item in an expansion."""
         if self.item:
             self.left_out = True
         else:
             self.issue("warning", "required", f"{column} is required and has no source", path)
 
     def value_of(self, column: str) -> Any:
-        """What the draft has for a column, plain or lookup; None when nothing."""
+        """Return what the draft has for a column, plain or lookup; None when nothing."""
         return self.columns.get(column) if column in self.columns else self.lookups.get(column)

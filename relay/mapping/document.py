@@ -25,7 +25,9 @@ _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
 _DECIMAL = re.compile(r"[+-]?(?:0|[1-9][0-9]*)?\.?[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _TEXT_TAG = "tag:yaml.org,2002:str"
-_PLAIN_TAGS = frozenset(f"tag:yaml.org,2002:{name}" for name in ["str", "int", "float", "bool", "null", "timestamp", "merge", "value"])
+_PLAIN_TAGS = frozenset(
+    f"tag:yaml.org,2002:{name}" for name in ["str", "int", "float", "bool", "null", "timestamp", "merge", "value"]
+)
 _FEW = 12
 
 
@@ -38,26 +40,26 @@ class Document:
     lines: dict[Place, int]
 
     def line(self, place: Place) -> int:
-        """The line of `place`, or of the nearest thing around it."""
+        """Return the line of `place`, or of the nearest thing around it."""
         while place not in self.lines and place:
             place = place[:-1]
         return self.lines.get(place, 1)
 
     def error(self, place: Place, message: str, valid: Iterable[str] = ()) -> MapError:
-        """What is wrong at `place`, as `file:line: key: message (valid: …)`."""
+        """Say what is wrong at `place`, as `file:line: key: message (valid: …)`."""
         key = next((str(part) for part in reversed(place) if isinstance(part, str)), "")
         return MapError(f"{self.file}:{self.line(place)}: {key + ': ' if key else ''}{message}{choices(valid)}")
 
 
 def choices(valid: Iterable[str]) -> str:
-    """The valid choices as the end of a message; a long list is cut."""
+    """Write the valid choices as the end of a message; a long list is cut."""
     listed = list(valid)
     more = f", … {len(listed) - _FEW} more" if len(listed) > _FEW else ""
     return f" (valid: {', '.join(listed[:_FEW])}{more})" if listed else ""
 
 
 def plain(text: str) -> str | int | bool | Decimal | None:
-    """What unquoted text means: true, false, null, a number, or itself."""
+    """Return what unquoted text means: true, false, null, a number, or itself."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from relay.errors import MapError
-from relay.mapping.actions import Line, action, matching
+from relay.mapping.actions import Copy, Line, action, matching
 from relay.mapping.building import Building, Scope, find_column, find_table
 from relay.mapping.document import Place
 from relay.mapping.model import ChildDraft, ExpansionMap, IdentifierMap, Issue, Table
@@ -18,6 +18,7 @@ from relay.mapping.values import TEXT_TYPES
 BuildLines = Callable[[list[dict[str, Any]], Scope, Place], list[Line[Any]]]
 
 IDENTIFIER = "identifier"
+Vanished = Literal["keep", "deactivate", "delete"]
 
 
 @action("expand")
@@ -65,7 +66,8 @@ class Expand(Line[ExpandShape]):
                 message = f"the item has no value for what identifies its row in {expansion.table.name}"
                 into.issues.append(Issue("information", "item-left-out", message, place))
             return
-        draft = ChildDraft(expansion, child.columns, child.lookups, child.sources)  # type: ignore[arg-type]  # a clear is a plain None below
+        lookups = {column: target for column, target in child.lookups.items() if target is not None}
+        draft = ChildDraft(expansion, child.columns, lookups, child.sources)
         first = seen.setdefault(key, draft)
         if first is not draft and (first.columns, first.lookups) != (draft.columns, draft.lookups):
             message = "another item has the same match values: the first one counts"
@@ -77,11 +79,15 @@ def expanded(
 ) -> Expand | None:
     """Build a root map's `expand` line, from the expansion it names or holds; None when it is disabled."""
     document = scope.document
-    inline = {key: value for key in ("table", "lookup", "vanished", "attributes") if (value := getattr(spec, key)) is not None}
+    inline = {
+        key: value for key in ("table", "lookup", "vanished", "attributes") if (value := getattr(spec, key)) is not None
+    }
     at, definition = place, inline
     if spec.using is not None:
         if inline:
-            raise document.error((*place, "using"), f"an expansion is named or written here, not both: {', '.join(inline)}")
+            raise document.error(
+                (*place, "using"), f"an expansion is named or written here, not both: {', '.join(inline)}"
+            )
         if spec.using not in named:
             raise document.error((*place, "using"), f"unknown expansion {spec.using}", sorted(named))
         at, definition = ("expansions", spec.using), named[spec.using]
@@ -92,34 +98,42 @@ def expanded(
     if not spec.expand.isidentifier():
         raise document.error((*place, "expand"), "must be the bare name of an element", [IDENTIFIER])
     table = find_table(document, (*at, "table"), scope.tables, shape.table)
-    parent_link(document_scope := child_scope(scope, table, {shape.lookup: "the parent link"}), at, shape.lookup, scope.table)
-    lines = tuple(build(shape.attributes, document_scope, (*at, "attributes")))
+    inner = child_scope(scope, table, {shape.lookup: "the parent link"})
+    parent_link(inner, at, shape.lookup, scope.table)
+    lines = tuple(build(shape.attributes, inner, (*at, "attributes")))
     if not matching(lines):
         raise document.error(at, "an expansion needs a line with match: true, to tell its rows apart")
-    return None if spec.disabled else Expand(
-        expansion(spec.using or spec.expand, spec.expand, table, shape.lookup, lines, document.file, shape.vanished)
-    )
+    if spec.disabled:
+        return None
+    name = spec.using or spec.expand
+    return Expand(expansion_of(inner, name, spec.expand, shape.lookup, lines, vanished=shape.vanished))
 
 
-def expansion(
-    name: str, element: str, table: Table, lookup: str, lines: tuple[Line[Any], ...], file: str, vanished: Any
+def expansion_of(
+    scope: Scope,
+    name: str,
+    element: str,
+    lookup: str,
+    lines: tuple[Line[Any], ...],
+    *,
+    vanished: Vanished | None = None,
 ) -> ExpansionMap:
     """Put an expansion together; vanished identifiers are deactivated, a corrected record number must not live on."""
     return ExpansionMap(
         name=name,
         element=element,
-        table=table,
+        table=scope.table,
         lookup=lookup,
         columns=tuple(dict.fromkeys(column for line in lines for column in line.columns)),
         match=matching(lines),
         vanished=vanished or ("deactivate" if element == IDENTIFIER else "keep"),
-        file=file,
+        file=scope.document.file,
         lines=lines,
     )
 
 
 def child_scope(scope: Scope, table: Table, taken: dict[str, str]) -> Scope:
-    """The scope for lines that write a child table."""
+    """Return the scope for lines that write a child table."""
     return Scope(scope.document, table, scope.tables, scope.mapped, scope.null, child=True, taken=taken)
 
 
@@ -147,16 +161,12 @@ def identifier_map(spec: IdentifierShape, scope: Scope) -> IdentifierMap:
 
 
 def identifier_expansion(identifier: IdentifierMap, scope: Scope) -> Expand:
-    """The expansion that the `identifier` block stands for: system and value, both matching; a value must be there."""
+    """Build the expansion that the `identifier` block stands for: system and value, both matching; a value must be there."""
     inner = child_scope(scope, identifier.table, {identifier.lookup: "the parent link"})
     place = (IDENTIFIER,)
-    lines = tuple(
-        line.build(line.shape.model_validate({"column": column, "copy": path, "match": True, "required": required}), inner, place)
-        for line, column, path, required in (
-            (copy_line(), identifier.system_column, "$.system", False),
-            (copy_line(), identifier.value_column, "$.value", True),
-        )
+    specs = (
+        CopyShape(column=identifier.system_column, copy="$.system", match=True),
+        CopyShape(column=identifier.value_column, copy="$.value", match=True, required=True),
     )
-    return Expand(
-        expansion(IDENTIFIER, IDENTIFIER, identifier.table, identifier.lookup, lines, scope.document.file, None)
-    )
+    lines = tuple(Copy.build(spec, inner, place) for spec in specs)
+    return Expand(expansion_of(inner, IDENTIFIER, IDENTIFIER, identifier.lookup, lines))

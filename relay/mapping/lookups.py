@@ -24,17 +24,19 @@ _RANK = {"information": 0, "warning": 1}
 class Reference(Sourced[ReferenceShape]):
     """A FHIR Reference → a lookup; of several references the first of an accepted type counts.
 
-    `accepted` are the types that this line or another of the same paths takes: only what none takes is reported, and
+    `declared` are the types that the line names, `targets` those of them that have a map. `accepted` are the types that this line or another of the same paths takes: only what none takes is reported, and
     by the first of them (`reports`).
     """
 
     shape: ClassVar[type[Shape]] = ReferenceShape
+    declared: frozenset[str]
     targets: frozenset[str]
     accepted: frozenset[str]
-    reports: bool = True
+    reports: bool
 
     @classmethod
     def build(cls, spec: ReferenceShape, scope: Scope, place: Place) -> Reference:
+        """Refuse targets that the lookup or the maps do not have."""
         column = _lookup_column(spec, scope, place)
         for kind, table in spec.targets.items():
             at = (*place, "targets", kind)
@@ -48,9 +50,10 @@ class Reference(Sourced[ReferenceShape]):
         readers = tuple((_without(path, "reference"), source) for path, source in reading.readers)
         # a type without a map has no rows that could be found
         targets = frozenset(kind for kind in spec.targets if kind in scope.mapped)
-        return cls(replace(reading, readers=readers), targets, targets)
+        return cls(replace(reading, readers=readers), frozenset(spec.targets), targets, targets, reports=True)
 
     def write(self, item: Any, into: Building) -> None:
+        """Write the first reference of an accepted type, or report why there is none."""
         reading = self.reading
         worst: Issue | None = None
         seen = False
@@ -125,6 +128,7 @@ class ConceptLine(Sourced[ConceptShape]):
 
     @classmethod
     def build(cls, spec: ConceptShape, scope: Scope, place: Place) -> ConceptLine:
+        """Find the concept type by its number or label."""
         column = _lookup_column(spec, scope, place)
         if CONCEPT_TABLE not in column.targets or CONCEPT_TABLE not in scope.tables:
             raise scope.document.error(
@@ -149,6 +153,7 @@ class ConceptLine(Sourced[ConceptShape]):
         )
 
     def write(self, item: Any, into: Building) -> None:
+        """Write the first concept that has a code."""
         if not into.concepts:
             return
         for path, source in self.reading.readers:
@@ -199,6 +204,8 @@ def _lookup_column(spec: SourcedShape, scope: Scope, place: Place) -> Column:
         )
     if spec.match:
         raise scope.document.error((*place, "match"), "matching on a lookup is not supported", ["false"])
+    if scope.child and spec.null == "clear":
+        raise scope.document.error((*place, "null"), "clearing a lookup of a child row is not supported", ["keep"])
     return column
 
 

@@ -1,8 +1,8 @@
-"""Element paths: a closed subset of JSONPath (RFC 9535), compiled once to closures.
+r"""Element paths: a closed subset of JSONPath (RFC 9535), compiled once to closures.
 
 A path is members (`.name`, `['name']`), indexes (`[0]`, `[-1]`), every item (`[*]`) and filters of equalities
 (`[?(@.use=='official' && @.type.coding[0].code=='MR')]`), in any order. The spellings of Json.NET are taken too: no
-leading `$`, `@use==`, `.[`, and the `\\$` that Markdown leaves behind. Unlike in RFC 9535, `[*]` and filters select
+leading `$`, `@use==`, `.[`, and the `\$` that Markdown leaves behind. Unlike in RFC 9535, `[*]` and filters select
 items of arrays only. Everything else is refused with its place and the valid choices.
 """
 
@@ -87,7 +87,7 @@ class Path:
     collect: Callable[[Any, list[Any]], None] = field(repr=False, compare=False)
 
     def first(self, resource: Any) -> Any:
-        """The first value that is not null; None when there is none or the shape is wrong."""
+        """Return the first value that is not null; None when there is none or the shape is wrong."""
         try:
             return self.read(resource)
         except Misfit:
@@ -179,9 +179,7 @@ def _read_member(name: str, following: Callable[[Any], Any]) -> Callable[[Any], 
     return read
 
 
-def _gather_member(
-    name: str, following: Callable[[Any, list[Any]], None]
-) -> Callable[[Any, list[Any]], None]:
+def _gather_member(name: str, following: Callable[[Any, list[Any]], None]) -> Callable[[Any, list[Any]], None]:
     def collect(value: Any, found: list[Any]) -> None:
         inner = _member(value, name)
         if inner is not None:
@@ -205,9 +203,7 @@ def _read_index(position: int, following: Callable[[Any], Any]) -> Callable[[Any
     return read
 
 
-def _gather_index(
-    position: int, following: Callable[[Any, list[Any]], None]
-) -> Callable[[Any, list[Any]], None]:
+def _gather_index(position: int, following: Callable[[Any, list[Any]], None]) -> Callable[[Any, list[Any]], None]:
     def collect(value: Any, found: list[Any]) -> None:
         for item in _items(value)[position : position + 1 or None]:
             if item is not None:
@@ -224,9 +220,7 @@ def _items(value: Any) -> list[Any]:
     raise Misfit
 
 
-def _read_items(
-    accepts: Callable[[Any], bool] | None, following: Callable[[Any], Any]
-) -> Callable[[Any], Any]:
+def _read_items(accepts: Callable[[Any], bool] | None, following: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def read(value: Any) -> Any:
         for item in _items(value):
             if item is not None and (accepts is None or accepts(item)):

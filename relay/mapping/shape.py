@@ -18,7 +18,7 @@ Plain = str | int | bool | Decimal
 class Shape(BaseModel):
     """One object of a map file; a key that is not a field is refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class MapShape(Shape):

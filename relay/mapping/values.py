@@ -48,9 +48,7 @@ class Unfit(ValueError):  # names the value's fault, as Failed and Refused do
         self.severity: Literal["error", "warning", "information"] = severity
 
 
-def to_column(
-    column: Column, value: Any, *, length: LengthPolicy = "error", partial: PartialPolicy = "skip"
-) -> Scalar:
+def to_column(column: Column, value: Any, *, length: LengthPolicy = "error", partial: PartialPolicy = "skip") -> Scalar:
     """Convert one value as `converter` does; for values that are converted once."""
     return converter(column, length=length, partial=partial)(value)
 
@@ -84,7 +82,7 @@ def text_length(value: str) -> int:
 
 
 def truncated(value: str, limit: int) -> str:
-    """The longest beginning of `value` that fits `limit`; no character is cut in half."""
+    """Cut to the longest beginning of `value` that fits `limit`; no character is cut in half."""
     cut = value[:limit]
     while text_length(cut) > limit:
         cut = cut[:-1]

@@ -28,7 +28,7 @@ class Writer:
         fhir: FhirClient,
         row_gone: RowGone,
         *,
-        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._fhir = fhir

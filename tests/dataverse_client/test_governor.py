@@ -151,6 +151,7 @@ class Server:
         self.throttled_until = 0.0
 
     async def __call__(self) -> httpx.Response:
+        """Answer after 0.1 s, by what held at the beginning."""
         self.sent += 1
         self.inside += 1
         self.most = max(self.most, self.inside)

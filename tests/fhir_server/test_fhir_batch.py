@@ -99,7 +99,7 @@ async def test_writes_in_a_batch(client: httpx.AsyncClient) -> None:
 
 
 async def test_conditions_in_a_batch(connect: Any) -> None:
-    """ifNoneExist and ifMatch act as the headers do, and the conflict switch counts here too."""
+    """Conditions of an entry act as the headers do, and the conflict switch counts here too."""
     client = connect(conflict_status=409)
     thing = {"resourceType": "Patient", "identifier": [{"system": "urn:x", "value": "7"}]}
     first, second, conditional = await send(

@@ -3,8 +3,8 @@ from typing import Any
 import httpx
 import pytest
 
-from devstack.fhir import FhirServer
 from devstack.control import Fault
+from devstack.fhir import FhirServer
 
 PATIENT = {"resourceType": "Patient", "id": "p1", "identifier": [{"system": "urn:x", "value": "7"}]}
 
@@ -12,12 +12,12 @@ PATIENT = {"resourceType": "Patient", "id": "p1", "identifier": [{"system": "urn
 async def test_calls_are_recorded(server: FhirServer, client: httpx.AsyncClient) -> None:
     """The control side lists what the server was asked, with the status of each."""
     await client.put("/Patient/p1", json=PATIENT)
-    await client.get("/Patient?identifier=urn:x|8")
+    await client.get("/Patient?_id=p2,%20")
     await client.get("/Patient/p2")
     calls = (await client.get("/_emulator/calls")).json()
     assert [(c["method"], c["path"], c["status"]) for c in calls] == [
         ("PUT", "/Patient/p1", 201),
-        ("GET", "/Patient?identifier=urn:x%7C8", 200),
+        ("GET", "/Patient?_id=p2,%20", 200),
         ("GET", "/Patient/p2", 404),
     ]
     assert server.calls == calls
@@ -78,7 +78,8 @@ async def test_a_wrong_snapshot_changes_nothing(client: httpx.AsyncClient, chang
     assert response.status_code == 400
     assert "versions[0]" in response.json()["error"]
     assert (await client.get("/_emulator/snapshot")).json() == taken
-    for other in ([], {}, {"versions": {}}):
+    others: list[Any] = [[], {}, {"versions": {}}]
+    for other in others:
         assert (await client.put("/_emulator/snapshot", json=other)).status_code == 400
 
 

@@ -1,6 +1,8 @@
 import httpx
 import pytest
 
+from devstack.fhir import create_app
+
 PATIENT = {"resourceType": "Patient", "id": "p1"}
 DEEP = b'{"resourceType":"Patient","id":"p1","x":' + b"[" * 300 + b"]" * 300 + b"}"
 VERY_DEEP = b'{"resourceType":"Patient","id":"p1","x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
@@ -100,8 +102,6 @@ async def test_wrong_methods(client: httpx.AsyncClient) -> None:
 
 async def test_switches_are_checked() -> None:
     """A switch with a wrong value is refused with its choices."""
-    from devstack.fhir import create_app  # noqa: PLC0415 - the only test that makes one itself
-
     with pytest.raises(ValueError, match="version, same"):
         create_app(identical_put="never")  # type: ignore[arg-type]  # the wrong value is the test
     with pytest.raises(ValueError, match="409, 412"):

@@ -1,0 +1,302 @@
+"""One call in, one answer out: which resource a URL means and what each method does with it."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import quote
+
+from devstack.dataverse import system
+from devstack.dataverse.definitions import Definitions
+from devstack.dataverse.errors import (
+    BadSyntax,
+    ConcurrencyVersionMismatch,
+    DataverseError,
+    DuplicateRecord,
+    InvalidPayload,
+    MethodNotAllowed,
+    NotSupported,
+    OptimisticConcurrencyNotEnabled,
+    UnknownSegment,
+)
+from devstack.dataverse.keys import Address, ById, Segment, address, segments
+from devstack.dataverse.metadata import Metadata, Navigation, Table
+from devstack.dataverse.payload import Changes, Reader, existing
+from devstack.dataverse.query import Query, Reading
+from devstack.dataverse.records import Origin, Records
+from devstack.dataverse.rows import Row, Store
+from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
+
+_FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
+
+
+class Service:
+    """The Web API over a store; every call is one transaction."""
+
+    def __init__(self, metadata: Metadata, store: Store) -> None:
+        self.metadata = metadata
+        self.store = store
+        self._records = Records(store)
+        self._definitions = Definitions(metadata)
+
+    def answer(self, call: Call) -> Answer:
+        """Carry out a call; client errors become their error answers."""
+        try:
+            with self.store.transaction():
+                return self.carry_out(call)
+        except DataverseError as error:
+            return refusal(error)
+
+    def carry_out(self, call: Call) -> Answer:
+        """Carry out a call inside the caller's transaction; raises DataverseError."""
+        call.refuse_unsupported()
+        if call.path.strip("/") == "":
+            return self._document(call)
+        found = segments(call.path)
+        first = found[0]
+        if first.name in ("EntityDefinitions", "RelationshipDefinitions", "GlobalOptionSetDefinitions"):
+            return self._definitions.answer(call, found)
+        if first.name == "WhoAmI":
+            return self._who(call, found)
+        if first.name.startswith("$") or first.name in _FUNCTIONS:
+            raise NotSupported(first.name)
+        if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
+            raise NotSupported(f"the function or action {first.name}")
+        table = self.metadata.set(first.name)
+        if first.words is None:
+            return self._set(call, table, found[1:])
+        where = address(table, first.words)
+        if len(found) == 1:
+            return self._record(call, table, where)
+        return self._below(call, table, where, found[1:])
+
+    def _document(self, call: Call) -> Answer:
+        _only(call, "GET")
+        sets = [{"name": name, "kind": "EntitySet", "url": name} for name in sorted(self.metadata.by_set)]
+        return answer(200, {"@odata.context": f"{call.root}$metadata", "value": sets})
+
+    def _who(self, call: Call, found: list[Segment]) -> Answer:
+        _only(call, "GET")
+        if len(found) > 1 or found[0].words:
+            raise UnknownSegment(found[-1].name)
+        return answer(
+            200,
+            {
+                "@odata.context": f"{call.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
+                "BusinessUnitId": system.BUSINESS_UNIT,
+                "UserId": system.USER,
+                "OrganizationId": system.ORGANIZATION,
+            },
+        )
+
+    # collections
+
+    def _set(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        if rest:
+            if rest[0].name == "$count" and len(rest) == 1:
+                _only(call, "GET")
+                return self._count(call, table)
+            if rest[0].name.startswith("Microsoft.Dynamics.CRM."):
+                raise NotSupported(f"the action {rest[0].name.removeprefix('Microsoft.Dynamics.CRM.')}")
+            raise UnknownSegment(rest[0].name)
+        if call.method == "GET":
+            return self._list(call, table)
+        _only(call, "GET", "POST")
+        return self._create(call, table)
+
+    def _count(self, call: Call, table: Table) -> Answer:
+        reading = Reading(self.store, call)
+        parsed = reading.query(table, {name: value for name, value in call.options.items() if name == "$filter"})
+        _, _, total = reading.rows(table, Query(where=parsed.where, top=0, count=True))
+        return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(total).encode())
+
+    def _list(self, call: Call, table: Table, within: Any = None) -> Answer:
+        reading = Reading(self.store, call)
+        query = reading.query(table, call.options)
+        rows, more, total = reading.rows(table, query, within=within)
+        document: dict[str, Any] = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}"}
+        if query.count:
+            document["@odata.count"] = total
+        document["value"] = [reading.row(table, row, query) for row in rows]
+        if more and query.top is None:
+            offset = (int(query.after) if query.after and query.order else 0) + len(rows)
+            document["@odata.nextLink"] = reading.link(query, rows[-1], table, offset)
+        return answer(200, document, **_applied(call))
+
+    def _create(self, call: Call, table: Table) -> Answer:
+        reading = Reading(self.store, call)
+        query = reading.query(table, call.options)
+        changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
+        row = self._records.create(table, changes, _origin(call))
+        return self._written(call, table, row, query, created=True, uri=None)
+
+    # one record
+
+    def _record(self, call: Call, table: Table, where: Address) -> Answer:
+        if call.method == "GET":
+            return self._read(call, table, existing(self.store, table, where))
+        if call.method == "PATCH":
+            return self._upsert(call, table, where)
+        _only(call, "GET", "PATCH", "DELETE")
+        row = existing(self.store, table, where)
+        _match(call, table, row)
+        self._records.delete(table, row, _origin(call))
+        return Answer(204, {"OData-Version": "4.0"})
+
+    def _read(self, call: Call, table: Table, row: Row) -> Answer:
+        reading = Reading(self.store, call)
+        for name in ("$filter", "$orderby", "$top", "$count", "$skiptoken"):
+            if name in call.options:
+                raise BadSyntax(f"The query option {name} does not apply to one record.")
+        query = reading.query(table, call.options)
+        version = row["versionnumber"]
+        cached = table.optimistic_concurrency and not query.expand and not reading.annotations.any
+        if cached and condition(call, "if-none-match") == version:
+            return Answer(304, {"ETag": etag(version), "OData-Version": "4.0"})
+        document = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}/$entity"}
+        return answer(200, document | reading.row(table, row, query), ETag=etag(version), **_applied(call))
+
+    def _upsert(self, call: Call, table: Table, where: Address) -> Answer:
+        reading = Reading(self.store, call)
+        options = {name: value for name, value in call.options.items() if name != "$expand"}
+        query = reading.query(table, options)
+        changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
+        uri = (
+            call.root + quote(call.path.removeprefix("/"), safe="/()'=,-_.@$") if not isinstance(where, ById) else None
+        )
+        row = self._find(table, where)
+        if row is None:
+            if condition(call, "if-match") is not None:
+                existing(self.store, table, where)
+            _add_key(table, where, changes)
+            created = self._records.create(table, changes, _origin(call))
+            return self._written(call, table, created, query, created=True, uri=uri)
+        if condition(call, "if-none-match") == "*":
+            raise DuplicateRecord
+        _match(call, table, row)
+        if not isinstance(where, ById):
+            for column in where.values:
+                changes.values.pop(column, None)
+            changes.sent = [column for column in changes.sent if column not in where.values]
+        updated = self._records.update(table, row, changes, _origin(call))
+        return self._written(call, table, updated, query, created=False, uri=uri)
+
+    def _find(self, table: Table, where: Address) -> Row | None:
+        return self.store.get(table, where.id) if isinstance(where, ById) else self.store.find(table, where.values)
+
+    def _written(self, call: Call, table: Table, row: Row, query: Query, *, created: bool, uri: str | None) -> Answer:
+        uri = uri or f"{call.root}{table.entity_set}({row[table.primary_id]})"
+        if not call.representation:
+            return Answer(204, {"OData-Version": "4.0", "Location": uri, "OData-EntityId": uri})
+        row = self.store.get(table, row[table.primary_id]) or row
+        document = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}/$entity"}
+        document |= Reading(self.store, call).row(table, row, query)
+        answered = answer(201 if created else 200, document, ETag=etag(row["versionnumber"]), **_applied(call))
+        answered.headers["Location"] = uri
+        return answered
+
+    # below one record
+
+    def _below(self, call: Call, table: Table, where: Address, rest: list[Segment]) -> Answer:
+        name = rest[0].name
+        navigation, collection = table.navigations.get(name), table.collections.get(name)
+        if name.startswith("Microsoft.Dynamics.CRM."):
+            raise NotSupported(f"the function or action {name.removeprefix('Microsoft.Dynamics.CRM.')}")
+        if rest[0].words is not None:
+            raise NotSupported(f"keys after a navigation property ('{name}')")
+        if len(rest) > 1:
+            if navigation is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
+                return self._reference(call, table, where, navigation)
+            raise NotSupported(f"the path '{'/'.join(each.name for each in rest)}' below a record")
+        row = existing(self.store, table, where)
+        if collection is not None:
+            _only(call, "GET")
+            child = self.metadata.tables[collection.child]
+            return self._list(call, child, (collection.column, row[table.primary_id]))
+        if navigation is not None:
+            _only(call, "GET")
+            return self._related(call, row, navigation)
+        column = table.properties.get(name)
+        if column is None or column.secret:
+            raise UnknownSegment(name)
+        if call.method == "GET":
+            query = Query(select=(column,))
+            value = Reading(self.store, call).row(table, row, query)[name]
+            if value is None:
+                return Answer(204, {"OData-Version": "4.0"})
+            context = f"{call.root}$metadata#{table.entity_set}({row[table.primary_id]})/{name}"
+            return answer(200, {"@odata.context": context, "value": value})
+        _only(call, "GET", "PUT", "DELETE")
+        value = None
+        if call.method == "PUT":
+            body = call.json(table.entity_set)
+            if body.keys() != {"value"}:
+                raise InvalidPayload(table.entity_set, 'The body is not {"value": …}.')
+            value = body["value"]
+        return self._change(call, table, row, {name: value})
+
+    def _related(self, call: Call, row: Row, navigation: Navigation) -> Answer:
+        kept = row[navigation.column.name]
+        other = len(navigation.column.targets) > 1 and row[f"{navigation.column.name}@table"] != navigation.target
+        if kept is None or other:
+            return Answer(204, {"OData-Version": "4.0"})
+        if navigation.target not in self.metadata.tables:
+            raise NotSupported(f"the table {navigation.target}")
+        target = self.metadata.tables[navigation.target]
+        return self._read(call, target, existing(self.store, target, ById(kept)))
+
+    def _reference(self, call: Call, table: Table, where: Address, navigation: Navigation) -> Answer:
+        row = existing(self.store, table, where)
+        if call.method == "DELETE":
+            return self._change(call, table, row, {navigation.name: None})
+        _only(call, "PUT", "DELETE")
+        body = call.json(table.entity_set)
+        if not isinstance(body.get("@odata.id"), str):
+            raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
+        return self._change(call, table, row, {f"{navigation.name}@odata.bind": body["@odata.id"]})
+
+    def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
+        _match(call, table, row)
+        changes = Reader(self.store, call.references).changes(table, body)
+        self._records.update(table, row, changes, _origin(call))
+        return Answer(204, {"OData-Version": "4.0"})
+
+
+def _only(call: Call, *methods: str) -> None:
+    if call.method not in methods:
+        raise MethodNotAllowed(call.method)
+
+
+def _origin(call: Call) -> Origin:
+    bypass = call.headers.get("mscrm.bypassbusinesslogicexecution", "")
+    return Origin(call.options.get("tag"), call.correlation, quiet="CustomAsync" in bypass)
+
+
+def _match(call: Call, table: Table, row: Row) -> None:
+    expected = condition(call, "if-match")
+    if expected in (None, "*"):
+        return
+    if not table.optimistic_concurrency:
+        raise OptimisticConcurrencyNotEnabled(table.name)
+    if expected != row["versionnumber"]:
+        raise ConcurrencyVersionMismatch
+
+
+def _add_key(table: Table, where: Address, changes: Changes) -> None:
+    """Copy the URL's key into what is created; the body wins where it names the same column."""
+    if isinstance(where, ById):
+        changes.put(table.primary_id, where.id)
+        return
+    for column, value in where.values.items():
+        if column not in changes.values:
+            changes.put(column, value)
+
+
+def _applied(call: Call) -> dict[str, str]:
+    applied = []
+    if call.representation and call.method in ("POST", "PATCH"):
+        applied.append("return=representation")
+    for name in ("odata.include-annotations", "odata.maxpagesize"):
+        if name in call.preferences:
+            value = call.preferences[name]
+            applied.append(f'{name}="{value}"' if name.endswith("annotations") else f"{name}={value}")
+    return {"Preference_Applied": ", ".join(applied)} if applied else {}

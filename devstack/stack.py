@@ -1,0 +1,137 @@
+"""Starts and stops the whole stack in one process: Dataverse, FHIR server and the host of function_app.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devstack import dataverse as dataverse_emulator
+from devstack import fhir as fhir_server
+from devstack.control import Control
+from devstack.host.app import Host
+from devstack.host.serve import serving
+from devstack.register import register_webhook
+from relay.errors import Unsupported
+from relay.mapping.load import load_maps
+from relay.store.local import LocalStore
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Made for this machine alone, so that a laptop and a test see the same hashes from run to run.
+LOCAL_LOG_KEY = "local-development"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What is running; `dataverse` and `fhir` are None when they are somebody else's servers."""
+
+    functions_url: str
+    dataverse_url: str
+    fhir_url: str
+    host: Host
+    store: LocalStore
+    dataverse: Any
+    fhir: Control | None
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """The three addresses, as `relay up` prints them."""
+        return {"functions": self.functions_url, "dataverse": self.dataverse_url, "fhir": self.fhir_url}
+
+    def calls(self) -> dict[str, int]:
+        """Return how many requests each side has had so far."""
+        return {
+            name: len(side.calls) if side is not None else 0
+            for name, side in (("dataverse", self.dataverse), ("fhir", self.fhir))
+        }
+
+    async def settle(self, *, within: float = 60) -> bool:
+        """Wait until no event, message or call follows any more; False when that takes longer than `within` seconds."""
+        try:
+            async with asyncio.timeout(within):
+                while True:
+                    before = self.calls()
+                    if self.dataverse is not None:
+                        await self.dataverse.webhooks.idle()
+                    await self.host.idle(delayed=True)
+                    if self.calls() == before:
+                        return True
+        except TimeoutError:
+            return False
+
+
+@asynccontextmanager
+async def running(
+    *,
+    folder: Path,
+    port: int = 0,
+    dataverse: str = "emulator",
+    fhir: str = "embedded",
+    settings: Mapping[str, str] | None = None,
+    keys: Mapping[str, list[str]] | None = None,
+) -> AsyncIterator[Stack]:
+    """Run the stack until the block ends; `settings` win over the process's own RELAY_* variables.
+
+    `dataverse` is `emulator` or an org's URL, `fhir` is `embedded` or a server's URL. Raises Unsupported for what is
+    not there yet, OSError when the port is taken.
+    """
+    if fhir == "hapi":
+        raise Unsupported("--fhir hapi is not supported yet (valid: embedded, or the URL of a running server)")
+    async with AsyncExitStack() as stack:
+        store = LocalStore(folder)
+        stack.push_async_callback(store.close)
+        org, org_url = await _dataverse(stack, dataverse)
+        server, fhir_url = await _fhir(stack, fhir)
+        here = {
+            "AzureWebJobsStorage": f"file:{folder}",
+            "RELAY_STORE": f"file:{folder}",
+            "RELAY_DATAVERSE_URL": org_url,
+            "RELAY_FHIR_URL": fhir_url,
+        }
+        if org is not None:
+            here["RELAY_DATAVERSE_AUTH"] = "none"
+        if server is not None:
+            here |= {"RELAY_FHIR_AUTH": "none", "RELAY_FHIR_VERSIONS": "ordered"}
+        if "RELAY_LOG_KEY" not in os.environ:
+            here["RELAY_LOG_KEY"] = LOCAL_LOG_KEY
+        host = Host(ROOT, store=store, keys=keys, settings=here | dict(settings or {}))
+        await host.start()
+        stack.push_async_callback(host.stop)
+        stack.push_async_callback(_close_relay)
+        functions_url = await stack.enter_async_context(serving(host.asgi, port=port))
+        if org is not None:
+            maps = load_maps(ROOT / "maps")
+            tables = dict.fromkeys(each.table.name for each in maps.maps)
+            tables |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
+            key = next(iter((keys or {}).get("dataverse_event", (keys or {}).get("host", ["local"]))))
+            await register_webhook(org_url, f"{functions_url}/api/dataverse/event", tables, key=key)
+            org.calls.clear()
+        yield Stack(functions_url, org_url, fhir_url, host, store, org, server)
+
+
+async def _dataverse(stack: AsyncExitStack, choice: str) -> tuple[Any, str]:
+    if choice != "emulator":
+        return None, choice
+    app = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json")
+    stack.push_async_callback(app.aclose)
+    return app, await stack.enter_async_context(serving(app))
+
+
+async def _fhir(stack: AsyncExitStack, choice: str) -> tuple[Control | None, str]:
+    if choice != "embedded":
+        return None, choice
+    app = fhir_server.create_app()
+    return app, await stack.enter_async_context(serving(app))
+
+
+async def _close_relay() -> None:
+    """Close the clients of the Relay that the function app made for itself."""
+    module = sys.modules.get("relay.app")
+    if module is not None and module.get_relay.cache_info().currsize:
+        await module.get_relay().aclose()

@@ -1,0 +1,53 @@
+"""Run the whole stack on this machine until Ctrl-C: Dataverse emulator, FHIR server, the app in its host."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--port", type=int, default=7071, help="port of the functions; 0 picks a free one (7071)")
+    parser.add_argument("--dataverse", default="emulator", metavar="URL|emulator", help="org to use (emulator)")
+    parser.add_argument("--fhir", default="embedded", metavar="URL|embedded|hapi", help="FHIR server to use (embedded)")
+    parser.add_argument("--store", type=Path, help="folder of the local store (a new one, removed at the end)")
+    parser.add_argument(
+        "--keys", action="append", default=[], metavar="FUNCTION=KEY", help="check function keys as Azure does"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Start, print the addresses as one JSON line, and stop on SIGINT or SIGTERM."""
+    keys: dict[str, list[str]] = {}
+    for each in options.keys:
+        name, equals, key = each.partition("=")
+        if not (name and equals and key):
+            print("relay up: --keys takes FUNCTION=KEY (or host=KEY, master=KEY)", file=sys.stderr)
+            return 2
+        keys.setdefault(name, []).append(key)
+    with tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True) as scratch:
+        asyncio.run(_serve(options, options.store or Path(scratch), keys or None))
+    return 0
+
+
+async def _serve(options: argparse.Namespace, folder: Path, keys: dict[str, list[str]] | None) -> None:
+    from devstack.stack import running
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with running(
+        folder=folder, port=options.port, dataverse=options.dataverse, fhir=options.fhir, keys=keys
+    ) as stack:
+        print(json.dumps(stack.urls), flush=True)
+        if not options.json:
+            print(f"POST a bundle to {stack.functions_url}/api/bundle, or drop it as a file into", file=sys.stderr)
+            print(f"{folder / 'bundles'} ; Ctrl-C stops", file=sys.stderr)
+        await stopped.wait()

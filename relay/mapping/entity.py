@@ -1,0 +1,174 @@
+"""Builds one entity map from its file: every check that needs no other map, each fault with file, line and choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from relay.errors import MapError
+from relay.mapping.actions import ACTIONS, Line, constant, matching
+from relay.mapping.building import Scope, find_column, find_table, near
+from relay.mapping.document import Document, Place
+from relay.mapping.expansions import IDENTIFIER, Expand, expanded, identifier_expansion, identifier_map
+from relay.mapping.lookups import shared
+from relay.mapping.model import EntityMap, IdentifierMap, Scalar, Table
+from relay.mapping.r4 import MANY_IDENTIFIERS, ONE_IDENTIFIER, RESOURCE_TYPES
+from relay.mapping.shape import ExpandShape, IdentifierShape, MapShape, shaped
+from relay.mapping.values import LOOKUP_TYPES, TEXT_TYPES
+
+
+def build_entity(
+    shape: MapShape,
+    document: Document,
+    tables: Mapping[str, Table],
+    mapped: Mapping[str, str],
+    errors: list[MapError],
+) -> EntityMap | None:
+    """Build one map; None, and every fault in `errors`, when it is wrong. `mapped` is resource type → table of all maps."""
+    try:
+        if shape.resource not in RESOURCE_TYPES:
+            raise document.error(("resource",), f"{shape.resource} is no R4 type", near(shape.resource, RESOURCE_TYPES))
+        table = find_table(document, ("table",), tables, shape.table)
+    except MapError as error:
+        errors.append(error)
+        return None
+    builder = _Builder(shape, Scope(document, table, tables, mapped, shape.null, child=False), errors)
+    before = len(errors)
+    entity = builder.build()
+    return entity if len(errors) == before else None
+
+
+class _Builder:
+    """Builds one map and gathers its faults, so that one run shows them all."""
+
+    def __init__(self, shape: MapShape, scope: Scope, errors: list[MapError]) -> None:
+        self.shape = shape
+        self.scope = scope
+        self.document = scope.document
+        self.errors = errors
+
+    def build(self) -> EntityMap:
+        shape, scope = self.shape, self.scope
+        where = self._where()
+        self._own("key", shape.key, TEXT_TYPES)
+        if shape.version:
+            self._own("version", shape.version, TEXT_TYPES)
+        if shape.last_updated:
+            self._own("last_updated", shape.last_updated, frozenset({"DateTime"}))
+        identifier = self._identifier()
+        lines = tuple(self._lines(shape.attributes, scope, ("attributes",)))
+        lines = self._with_identifiers(lines, identifier)
+        expansions = tuple(line.expansion for line in lines if isinstance(line, Expand))
+        own = (*where, shape.key, shape.version, shape.last_updated)
+        return EntityMap(
+            resource=shape.resource,
+            table=scope.table,
+            where=where,
+            key=shape.key,
+            create=shape.create,
+            identifier=identifier,
+            columns=tuple(dict.fromkeys(filter(None, (*own, *(name for line in lines for name in line.columns))))),
+            match=matching(lines),
+            expansions=expansions,
+            version=shape.version,
+            last_updated=shape.last_updated,
+            file=self.document.file,
+            lines=lines,
+            elements=frozenset[str]().union(*(line.elements for line in lines)),
+        )
+
+    def _where(self) -> dict[str, Scalar]:
+        found: dict[str, Scalar] = {}
+        for name, value in self.shape.where.items():
+            at = ("where", name)
+            try:
+                column = find_column(self.document, at, self.scope.table, name)
+                if column.type in LOOKUP_TYPES:
+                    raise self.document.error(at, f"{name} is a lookup; where takes plain columns")
+                found[name] = constant(column, value, self.scope, at)
+            except MapError as error:
+                self.errors.append(error)
+            self.scope.taken[name] = "where"
+        return found
+
+    def _own(self, key: str, name: str, types: frozenset[str]) -> None:
+        """Check a column that the map itself writes, such as `key`, and keep lines off it."""
+        try:
+            column = find_column(self.document, (key,), self.scope.table, name)
+            if column.type not in types:
+                raise self.document.error((key,), f"{name} is of type {column.type}", sorted(types))
+            if name in self.scope.taken:
+                raise self.document.error((key,), f"{name} is written by {self.scope.taken[name]} already")
+        except MapError as error:
+            self.errors.append(error)
+        self.scope.taken[name] = key
+
+    def _identifier(self) -> IdentifierMap | None:
+        if self.shape.identifier is None:
+            return None
+        spec = shaped(IdentifierShape, self.document, (IDENTIFIER,), self.shape.identifier, self.errors)
+        try:
+            if self.shape.resource not in MANY_IDENTIFIERS:
+                has = "a single identifier" if self.shape.resource in ONE_IDENTIFIER else "no identifier"
+                message = f"{self.shape.resource} has {has} in FHIR R4, so no Dynamics identifier can be added to it"
+                raise self.document.error((IDENTIFIER,), message)
+            return identifier_map(spec, self.scope) if spec else None
+        except MapError as error:
+            self.errors.append(error)
+            return None
+
+    def _with_identifiers(
+        self, lines: tuple[Line[Any], ...], identifier: IdentifierMap | None
+    ) -> tuple[Line[Any], ...]:
+        """Add the expansion of the identifier block, unless a line writes that table already."""
+        taken: dict[str, str] = {}
+        explicit = False
+        for line in lines:
+            if not isinstance(line, Expand):
+                continue
+            expansion = line.expansion
+            if expansion.table.name in taken:
+                message = f"{expansion.table.name} is written by the expansion {taken[expansion.table.name]} already"
+                self.errors.append(self.document.error(("attributes",), message))
+            taken[expansion.table.name] = expansion.name
+            if identifier and expansion.table is identifier.table:
+                explicit = True
+                columns = {identifier.system_column, identifier.value_column}
+                if (
+                    expansion.element != IDENTIFIER
+                    or expansion.lookup != identifier.lookup
+                    or {*expansion.match} != columns
+                ):
+                    message = (
+                        f"the expansion {expansion.name} into {identifier.table.name} must expand identifier by "
+                        f"{identifier.lookup} and match exactly {' and '.join(sorted(columns))}"
+                    )
+                    self.errors.append(self.document.error((IDENTIFIER,), message))
+        return lines if explicit or identifier is None else (*lines, identifier_expansion(identifier, self.scope))
+
+    def _lines(self, attributes: list[dict[str, Any]], scope: Scope, place: Place) -> list[Line[Any]]:
+        built: list[Line[Any]] = []
+        for index, line in enumerate(attributes):
+            try:
+                made = self._line(line, scope, (*place, index))
+            except MapError as error:
+                self.errors.append(error)
+                continue
+            if made is not None:
+                built.append(made)
+        return shared(built)
+
+    def _line(self, line: dict[str, Any], scope: Scope, place: Place) -> Line[Any] | None:
+        """Build one line; None when it is disabled or wrong."""
+        named = [name for name in ACTIONS if name in line]
+        if len(named) != 1:
+            message = f"a line has one action, this one has {' and '.join(named) or 'none'}"
+            raise self.document.error(place, message, ACTIONS)
+        kind = ACTIONS[named[0]]
+        spec = shaped(kind.shape, self.document, place, line, self.errors)
+        if spec is None:
+            return None
+        if isinstance(spec, ExpandShape) and not scope.child:
+            return expanded(spec, scope, place, self.shape.expansions, self._lines)
+        made = kind.build(spec, scope, place)
+        return None if getattr(spec, "disabled", False) else made

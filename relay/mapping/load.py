@@ -1,0 +1,109 @@
+"""Loads a folder of maps: each file is checked against the facts in metadata.json, then all against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from relay.errors import MapError
+from relay.mapping.document import Document, read_document
+from relay.mapping.entity import build_entity
+from relay.mapping.metadata import METADATA_FILE, load_metadata
+from relay.mapping.model import EntityMap, Table
+from relay.mapping.shape import MapShape, shaped
+from relay.mapping.values import same
+
+_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+_NOT_MAPS = frozenset({METADATA_FILE, "schema.json"})
+
+
+@dataclass(frozen=True)
+class MapSet:
+    """Every entity map of a folder, and the tables they may name."""
+
+    maps: tuple[EntityMap, ...]
+    tables: Mapping[str, Table]
+    _by_resource: dict[str, EntityMap] = field(init=False, repr=False, compare=False)
+    _by_table: dict[str, tuple[EntityMap, ...]] = field(init=False, repr=False, compare=False)
+    _by_identifier_table: dict[str, tuple[EntityMap, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_table: dict[str, tuple[EntityMap, ...]] = {}
+        by_identifier_table: dict[str, tuple[EntityMap, ...]] = {}
+        for each in self.maps:
+            by_table[each.table.name] = (*by_table.get(each.table.name, ()), each)
+            if each.identifier is not None:
+                name = each.identifier.table.name
+                by_identifier_table[name] = (*by_identifier_table.get(name, ()), each)
+        object.__setattr__(self, "_by_resource", {each.resource: each for each in self.maps})
+        object.__setattr__(self, "_by_table", by_table)
+        object.__setattr__(self, "_by_identifier_table", by_identifier_table)
+
+    def __iter__(self) -> Iterator[EntityMap]:
+        return iter(self.maps)
+
+    def for_resource(self, resource: str) -> EntityMap | None:
+        """Return the map of a FHIR resource type."""
+        return self._by_resource.get(resource)
+
+    def for_table(self, table: str) -> tuple[EntityMap, ...]:
+        """Return the maps whose rows are in `table` (logical name)."""
+        return self._by_table.get(table, ())
+
+    def for_identifier_table(self, table: str) -> tuple[EntityMap, ...]:
+        """Return the maps whose identifier rows are in `table` (logical name)."""
+        return self._by_identifier_table.get(table, ())
+
+    def fitting(self, table: str, row: Mapping[str, Any]) -> EntityMap | None:
+        """Return the map of `table` whose `where` a row, as the Web API returns it, fits; None: somebody else's row."""
+        for each in self.for_table(table):
+            columns = each.table.columns
+            if all(name in row and same(columns[name], row[name], value) for name, value in each.where.items()):
+                return each
+        return None
+
+
+def load_maps(folder: Path) -> MapSet:
+    """Read metadata.json and every map beside it; raises MapError with all faults, one a line, in file order."""
+    tables = load_metadata(folder / METADATA_FILE)
+    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_MAPS)
+    if not files:
+        raise MapError(f"{folder}: holds no maps (valid: {', '.join(f'*{suffix}' for suffix in sorted(_SUFFIXES))})")
+    errors: list[MapError] = []
+    shapes: list[tuple[MapShape, Document]] = []
+    for path in files:
+        try:
+            document = read_document(path)
+            if not isinstance(document.data, dict):
+                raise document.error((), "a map is an object of keys", ["resource", "table", "key", "attributes"])
+        except MapError as error:
+            errors.append(error)
+            continue
+        if (shape := shaped(MapShape, document, (), document.data, errors)) is not None:
+            shapes.append((shape, document))
+    mapped = {shape.resource: shape.table for shape, _ in shapes}
+    built = [(build_entity(shape, document, tables, mapped, errors), document) for shape, document in shapes]
+    errors.extend(_across([(entity, document) for entity, document in built if entity is not None]))
+    if errors:
+        raise MapError("\n".join(map(str, errors)))
+    return MapSet(tuple(entity for entity, _ in built if entity is not None), tables)
+
+
+def _across(built: list[tuple[EntityMap, Document]]) -> Iterator[MapError]:
+    """Every fault between two maps: one resource type twice, or one row that both would take."""
+    for (one, _), (other, document) in combinations(built, 2):
+        if one.resource == other.resource:
+            yield document.error(("resource",), f"{one.resource} has a map in {one.file} already")
+        elif one.table is other.table and not _disjoint(one, other):
+            yield document.error(
+                ("where",),
+                f"a row of {one.table.name} could fit this map and that of {one.resource} in {one.file}: "
+                "one column must have different values in the where of both",
+            )
+
+
+def _disjoint(one: EntityMap, other: EntityMap) -> bool:
+    return any(name in other.where and other.where[name] != value for name, value in one.where.items())

@@ -1,0 +1,17 @@
+"""One good function and one whose route parameter is an argument, which takes both away."""
+
+import azure.functions as func
+
+app = func.FunctionApp()
+
+
+@app.route(route="good")
+async def good(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer."""
+    return func.HttpResponse("x")
+
+
+@app.route(route="c/{cid}")
+async def bad_one(req: func.HttpRequest, cid: str) -> func.HttpResponse:
+    """Answer."""
+    return func.HttpResponse(cid)

@@ -1,0 +1,17 @@
+"""Two functions at one address."""
+
+import azure.functions as func
+
+app = func.FunctionApp()
+
+
+@app.route(route="same", methods=["GET"])
+async def first(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer."""
+    return func.HttpResponse("x")
+
+
+@app.route(route="same", methods=["POST", "GET"])
+async def second(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer."""
+    return func.HttpResponse("x")

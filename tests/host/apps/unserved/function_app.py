@@ -1,0 +1,40 @@
+"""Functions that need what the development host does not have."""
+
+import azure.functions as func
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+
+@app.event_grid_trigger(arg_name="event")
+async def fhir_event(event: func.EventGridEvent) -> None:
+    """Take an event."""
+
+
+@app.service_bus_queue_trigger(arg_name="msg", queue_name="events", connection="BUS")
+async def bus(msg: func.ServiceBusMessage) -> None:
+    """Take a message."""
+
+
+@app.blob_trigger(arg_name="blob", path="bundles/{name}", connection="AzureWebJobsStorage", source="EventGrid")
+async def announced(blob: func.InputStream) -> None:
+    """Take a blob."""
+
+
+@app.route(route="saved")
+@app.blob_output(arg_name="out", path="bundles/x", connection="AzureWebJobsStorage")
+async def saved(req: func.HttpRequest, out: func.Out[str]) -> func.HttpResponse:
+    """Write a blob."""
+    out.set("x")
+    return func.HttpResponse("x")
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
+@app.retry(strategy="fixed_delay", max_retry_count="3", delay_interval="00:00:10")
+async def insistent(timer: func.TimerRequest) -> None:
+    """Run."""
+
+
+@app.route(route="fine")
+async def fine(req: func.HttpRequest) -> func.HttpResponse:
+    """Answer."""
+    return func.HttpResponse("fine")

@@ -1,0 +1,198 @@
+"""Two servers, a store and a relay in one process, on a clock that only tests move."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+from devstack import dataverse as dataverse_emulator
+from devstack import fhir as fhir_server
+from devstack.register import register_webhook
+
+from relay.app import Relay, Seams
+from relay.inbound.service import Reply
+from relay.settings import Settings
+from relay.store.local import LocalStore
+
+ROOT = Path(__file__).resolve().parents[2]
+ORG = "http://dataverse"
+FHIR = "http://fhir"
+API = "/api/data/v9.2"
+URN = "urn:oid:org.d365.mc4h.{}.id"
+
+Before = Callable[[httpx.Request], Awaitable[None]]
+
+
+class Clock:
+    """The time, standing still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.time = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.time
+
+    def advance(self, span: timedelta) -> None:
+        self.time += span
+
+    async def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+
+
+class Between(httpx.AsyncBaseTransport):
+    """A transport on which a test may do something just before a request goes out, or cut it."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self.inner = inner
+        self.before: list[Before] = []
+        self.after: list[Before] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for each in list(self.before):
+            await each(request)
+        response = await self.inner.handle_async_request(request)
+        for each in list(self.after):
+            await each(request)
+        return response
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@dataclass
+class World:
+    """What a test holds: both servers, the relay between them, and hands to move everything."""
+
+    relay: Relay
+    store: LocalStore
+    clock: Clock
+    dataverse: Any
+    fhir: Any
+    to_dataverse: Between
+    to_fhir: Between
+    http: httpx.AsyncClient
+    fhir_http: httpx.AsyncClient
+    events: list[bytes] = field(default_factory=list)
+    hold_events: bool = False
+
+    async def post(self, bundle: Mapping[str, Any] | bytes | str, **options: Any) -> Reply:
+        """POST a bundle to the relay."""
+        body = bundle if isinstance(bundle, bytes) else (bundle if isinstance(bundle, str) else json.dumps(bundle)).encode()
+        kind = options.pop("content_type", "application/fhir+json")
+        encoding = options.pop("content_encoding", "")
+        return await self.relay.inbound.post(body, kind, encoding, respond_async=options.pop("respond_async", False))
+
+    async def put(self, *resources: Mapping[str, Any]) -> None:
+        """Put resources on the FHIR server, as their owner."""
+        for each in resources:
+            answer = await self.fhir_http.put(f"/{each['resourceType']}/{each['id']}", json=each)
+            assert answer.is_success, answer.text
+
+    async def read(self, kind: str, fhir_id: str) -> dict[str, Any]:
+        """Read a resource from the FHIR server, as its owner."""
+        answer = await self.fhir_http.get(f"/{kind}/{fhir_id}")
+        return answer.json() if answer.is_success else {"status": answer.status_code}
+
+    async def rows(self, entity_set: str, condition: str = "") -> list[dict[str, Any]]:
+        """Read rows from Dataverse, as a user."""
+        url = f"{API}/{entity_set}" + (f"?$filter={condition}" if condition else "")
+        answer = await self.http.get(url)
+        assert answer.is_success, answer.text
+        rows: list[dict[str, Any]] = answer.json()["value"]
+        return rows
+
+    async def settle(self, *, within: timedelta = timedelta(hours=1)) -> None:
+        """Deliver events and do queued work, moving the clock to what is due, until nothing is left."""
+        end = self.clock() + within
+        while True:
+            await self.dataverse.webhooks.idle()
+            if await self.work():
+                continue
+            due = [at for queue in ("inbound", "writeback") if (at := await self.store.next_visible(queue))]
+            if not due or min(due) > end:
+                return
+            self.clock.time = max(self.clock.time, min(due))
+
+    async def work(self) -> int:
+        """Do the queue messages that are visible now, each as the host would; returns how many there were."""
+        count = 0
+        handlers = {"inbound": self.relay.inbound.work, "writeback": self.relay.writebacks.handle}
+        for queue, handle in handlers.items():
+            for message in await self.store.receive(queue, most=32, visibility=timedelta(seconds=30)):
+                await handle(message.text)
+                await self.store.delete(message)
+                count += 1
+        return count
+
+    def calls(self) -> dict[str, int]:
+        """Count the requests that each server has had."""
+        return {"dataverse": len(self.dataverse.calls), "fhir": len(self.fhir.calls)}
+
+    def forget_calls(self) -> None:
+        """Begin to count anew."""
+        self.dataverse.calls.clear()
+        self.fhir.calls.clear()
+
+    def puts(self) -> int:
+        """Count the PUTs that the FHIR server carried out since, inside batches or not."""
+        return sum(version.op in ("create", "update") for version in self.fhir.store.log)
+
+    async def dead(self) -> list[str]:
+        """Return the codes of the dead letters."""
+        return [each["code"] for each in await self.relay.dead_letters.list()]
+
+
+@asynccontextmanager
+async def world(folder: Path, *, conflict_status: int = 412, events: bool = True, **settings: Any) -> AsyncIterator[World]:
+    """Build a world; `settings` are the relay's, `events` is whether Dataverse knows the webhook."""
+    clock = Clock()
+    store = LocalStore(folder / "store", now=clock)
+    given: dict[str, Any] = {
+        "dataverse_url": ORG,
+        "fhir_url": FHIR,
+        "dataverse_auth": "none",
+        "fhir_auth": "none",
+        "maps": ROOT / "maps",
+        "log_key": "test",
+        **settings,
+    }
+    made: list[World] = []
+
+    async def receive(request: httpx.Request) -> httpx.Response:
+        body = await request.aread()
+        made[0].events.append(body)
+        if not made[0].hold_events:
+            await made[0].relay.take_event(body)
+        return httpx.Response(202)
+
+    org = dataverse_emulator.create_app(
+        metadata=ROOT / "maps" / "metadata.json", base_url=ORG, webhook_transport=httpx.MockTransport(receive)
+    )
+    server = fhir_server.create_app(base_url=FHIR, conflict_status=conflict_status)
+    to_dataverse = Between(httpx.ASGITransport(app=org))
+    to_fhir = Between(httpx.ASGITransport(app=server))
+    seams = Seams(dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, draw=lambda: 0.5)
+    relay = Relay(Settings(**given), store=store, seams=seams)
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=org), base_url=ORG)
+    fhir_http = httpx.AsyncClient(transport=httpx.ASGITransport(app=server), base_url=FHIR)
+    it = World(relay, store, clock, org, server, to_dataverse, to_fhir, http, fhir_http)
+    made.append(it)
+    try:
+        if events:
+            tables = dict.fromkeys(each.table.name for each in relay.maps)
+            tables |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
+            await register_webhook(ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org))
+        it.forget_calls()
+        yield it
+    finally:
+        await org.webhooks.idle()
+        await relay.aclose()
+        await http.aclose()
+        await fhir_http.aclose()
+        await org.aclose()
