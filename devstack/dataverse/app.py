@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from devstack.control import PREFIX, Control
 from devstack.dataverse import system
 from devstack.dataverse.batch import Batches
+from devstack.dataverse.columns import guid
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
 from devstack.dataverse.rows import Store
@@ -119,6 +120,7 @@ class Emulator(Control):
             await request.body(),
             self._root(request),
         )
+        call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
         answered, operations = self._route(call, _as_sent(request.scope))
         if pause := self.call_ms + operations * self.operation_ms:
             await asyncio.sleep(pause / 1000)

@@ -7,7 +7,7 @@ from typing import Final
 from devstack.dataverse.columns import EXACT, GUIDS, WHOLE, check_literal, day, edm, guid, instant
 from devstack.dataverse.errors import BadSyntax, TooManyConditions, UnknownAttribute, UnknownProperty
 from devstack.dataverse.filters import MAX_CONDITIONS, Both, Compare, Condition, In, Like, Not, Path
-from devstack.dataverse.lexer import word_at
+from devstack.dataverse.lexer import Word, word_at
 from devstack.dataverse.metadata import LOOKUPS, TEXTS, Column, Navigation, Table
 from devstack.dataverse.rows import Store
 
@@ -53,11 +53,7 @@ class Conditions:
         navigation = table.navigations.get(navigations[0])
         if navigation is None:
             raise UnknownProperty(navigations[0], table.name)
-        if navigation.target not in self._store.metadata.tables:
-            raise BadSyntax(
-                f"The table '{navigation.target}' of '{navigation.name}' is not in the emulator's metadata."
-            )
-        target = self._store.metadata.tables[navigation.target]
+        target = self._store.metadata.target(navigation)
         self._aliases += 1
         inner = f"n{self._aliases}"
         sql, values = self._follow(target, inner, condition, navigations[1:])
@@ -81,13 +77,14 @@ class Conditions:
             before = "" if condition.function == "startswith" else "%"
             after = "" if condition.function == "endswith" else "%"
             return f"dvlike({name}, ?)", [f"{before}{condition.text}{after}"]
-        operator, value = condition.operator, condition.value
-        if isinstance(value, Path):
-            return self._two_columns(table, alias, condition, column, value)
+        if isinstance(condition.value, Path):
+            return self._two_columns(table, alias, condition, column, condition.value)
+        return self._literal(table, name, condition.operator, column, condition.value)
+
+    def _literal(self, table: Table, name: str, operator: str, column: Column, value: Word) -> Sql:
         if value.kind == "name" and value.text == "null":
-            if operator not in ("eq", "ne"):
-                return "0", []
-            return f"{name} IS {'NOT ' if operator == 'ne' else ''}NULL", []
+            null = {"eq": f"{name} IS NULL", "ne": f"{name} IS NOT NULL"}
+            return null.get(operator, "0"), []
         kept = check_literal(table, column, value)
         if operator == "eq":
             self._store.index(table, column.name)
@@ -135,7 +132,7 @@ def _column(table: Table, name: str) -> Column:
 def _of_type(alias: str, navigation: Navigation) -> str:
     if len(navigation.column.targets) < 2:  # noqa: PLR2004 - one target needs no telling apart
         return ""
-    return f"{alias}.\"{navigation.column.name}@table\" IS '{navigation.target}'"
+    return f"{alias}.\"{navigation.column.name}@table\" IS '{navigation.targets[0]}'"
 
 
 def _true_of_nothing(condition: Compare | Like) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from devstack.dataverse.errors import UnknownSegment
+from devstack.dataverse.errors import NotSupported, UnknownSegment
 
 NUMBERS: Final = frozenset({"Integer", "BigInt", "Decimal", "Double", "Money"})
 CHOICES: Final = frozenset({"Picklist", "State", "Status"})
@@ -83,11 +83,14 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Navigation:
-    """A single-valued navigation property: the lookup column it sets and the table it leads to."""
+    """A single-valued navigation property: the lookup column it sets and the tables it leads to.
+
+    One table for all but `ownerid`, whose users and teams share one property.
+    """
 
     name: str
     column: Column
-    target: str
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,9 @@ class Table:
     def __post_init__(self) -> None:
         self.properties = {column.wire_name: column for column in self.columns.values() if column.stored}
         self.navigations = {
-            name: Navigation(name, column, target)
+            name: Navigation(name, column, tuple(to for to, by in column.navigation.items() if by == name))
             for column in self.columns.values()
-            for target, name in column.navigation.items()
+            for name in column.navigation.values()
         }
         self.key_in_url = self.key_in_url or self.primary_id
         for key in self.keys:
@@ -160,6 +163,14 @@ class Metadata:
         if (table := self.by_set.get(name)) is None:
             raise UnknownSegment(name)
         return table
+
+    def target(self, navigation: Navigation) -> Table:
+        """Return the table that a navigation property leads to; raises NotSupported for unknown or several tables."""
+        if len(navigation.targets) > 1:
+            raise NotSupported(f"reading along '{navigation.name}', which leads to {' or '.join(navigation.targets)}")
+        if navigation.targets[0] not in self.tables:
+            raise NotSupported(f"the table {navigation.targets[0]}, which '{navigation.name}' leads to")
+        return self.tables[navigation.targets[0]]
 
 
 def metadata_id(*parts: str) -> str:

@@ -74,16 +74,16 @@ class Reader:
             raise InvalidPayload(table.entity_set, f"The value of '{name}@odata.bind' is not a string.")
         _set(changes, navigation, self.resolve(navigation, value))
 
-    def resolve(self, navigation: Navigation, reference: str) -> str:
-        """Find the row that a reference names; raises ObjectDoesNotExist or RecordNotFoundByEntityKey."""
+    def resolve(self, navigation: Navigation, reference: str) -> tuple[str, str]:
+        """Find the table and row that a reference names; raises ObjectDoesNotExist or RecordNotFoundByEntityKey."""
         table, where = record(self._store.metadata, self.expand(reference))
-        if table.name != navigation.target:
+        if table.name not in navigation.targets:
             raise InvalidPayload(
                 table.entity_set,
                 f"'{reference}' is of type 'Microsoft.Dynamics.CRM.{table.name}'; '{navigation.name}' expects "
-                f"'Microsoft.Dynamics.CRM.{navigation.target}'.",
+                f"'{', '.join(f'Microsoft.Dynamics.CRM.{target}' for target in navigation.targets)}'.",
             )
-        return existing(self._store, table, where)[table.primary_id]  # type: ignore[no-any-return]
+        return table.name, str(existing(self._store, table, where, table.primary_id)[table.primary_id])
 
     def expand(self, reference: str) -> str:
         """Put the URI in place of a Content-ID reference (`$1`, `$1/column`); raises BadSyntax for an unknown one."""
@@ -125,25 +125,25 @@ class Reader:
             )
 
 
-def existing(store: Store, table: Table, where: Address) -> Row:
-    """Return the row at an address; raises ObjectDoesNotExist or RecordNotFoundByEntityKey."""
+def existing(store: Store, table: Table, where: Address, *columns: str) -> Row:
+    """Return the row at an address, or the named columns of it; raises ObjectDoesNotExist or RecordNotFoundByEntityKey."""
     if isinstance(where, ById):
-        if (row := store.get(table, where.id)) is None:
+        if (row := store.get(table, where.id, *columns)) is None:
             raise ObjectDoesNotExist(table.name, where.id)
-    elif (row := store.find(table, where.values)) is None:
+    elif (row := store.find(table, where.values, *columns)) is None:
         raise RecordNotFoundByEntityKey(table.name)
     return row
 
 
-def _set(changes: Changes, navigation: Navigation, row: str | None) -> None:
+def _set(changes: Changes, navigation: Navigation, found: tuple[str, str] | None) -> None:
     column = navigation.column
     if column.read_only:
         return
-    if row is None and changes.values.get(column.name) is not None:
+    if found is None and changes.values.get(column.name) is not None:
         return  # one target was bound and another cleared: the bound one stays
-    changes.put(column.name, row)
+    changes.put(column.name, found[1] if found else None)
     if len(column.targets) > 1:
-        changes.values[f"{column.name}@table"] = None if row is None else navigation.target
+        changes.values[f"{column.name}@table"] = found[0] if found else None
 
 
 def _control(table: Table, name: str, value: Any) -> None:

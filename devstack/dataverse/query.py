@@ -113,16 +113,18 @@ class Reading:
             target: Navigation | Collection | None = table.navigations.get(name) or table.collections.get(name)
             if target is None:
                 raise UnknownProperty(name, table.name)
-            child = target.target if isinstance(target, Navigation) else target.child
-            if child not in self._store.metadata.tables:
-                raise BadSyntax(f"The table '{child}' of '{name}' is not in the emulator's metadata.")
+            child = (
+                self._store.metadata.target(target)
+                if isinstance(target, Navigation)
+                else self._store.metadata.tables[target.child]
+            )
             options: dict[str, str] = {}
             for option in split(rest[:-1], ";") if rest else ():
                 key, equals, value = option.strip().partition("=")
                 if not equals or key in options:
                     raise BadSyntax(f"Syntax error in $expand: '{part}'.")
                 options[key] = value
-            found.append(Expand(target, self.query(self._store.metadata.tables[child], options, nested=True)))
+            found.append(Expand(target, self.query(child, options, nested=True)))
         return tuple(found)
 
     def rows(
@@ -229,9 +231,9 @@ class Reading:
             found, _, _ = self.rows(child, query, within=(to.column, row[table.primary_id]))
             return [self.row(child, each, query) for each in found]
         kept = row[to.column.name]
-        if kept is None or (len(to.column.targets) > 1 and row[f"{to.column.name}@table"] != to.target):
+        if kept is None or (len(to.column.targets) > 1 and row[f"{to.column.name}@table"] not in to.targets):
             return None
-        target = self._store.metadata.tables[to.target]
+        target = self._store.metadata.target(to)
         found_row = self._store.get(target, kept)
         return self.row(target, found_row, query) if found_row else None
 

@@ -149,8 +149,7 @@ class Store:
             self._connection.execute("ROLLBACK" if depth == 0 else f"ROLLBACK TO s{depth}")
             if depth:
                 self._connection.execute(f"RELEASE s{depth}")
-            else:
-                self._indexed.clear()
+            self._indexed.clear()
             del self._events[before:]
             raise
         else:
@@ -174,9 +173,9 @@ class Store:
         """Return a row by primary key, or the named columns of it."""
         return self._first(table, {table.primary_id: row}, columns)
 
-    def find(self, table: Table, values: Mapping[str, object]) -> Row | None:
-        """Return the row with these column values."""
-        return self._first(table, values, ())
+    def find(self, table: Table, values: Mapping[str, object], *columns: str) -> Row | None:
+        """Return the row with these column values, or the named columns of it."""
+        return self._first(table, values, columns)
 
     def _first(self, table: Table, values: Mapping[str, object], columns: Sequence[str]) -> Row | None:
         what = ", ".join(f'"{column}"' for column in columns) or "*"

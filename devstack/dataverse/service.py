@@ -236,12 +236,10 @@ class Service:
 
     def _related(self, call: Call, row: Row, navigation: Navigation) -> Answer:
         kept = row[navigation.column.name]
-        other = len(navigation.column.targets) > 1 and row[f"{navigation.column.name}@table"] != navigation.target
+        other = len(navigation.column.targets) > 1 and row[f"{navigation.column.name}@table"] not in navigation.targets
         if kept is None or other:
             return Answer(204, {"OData-Version": "4.0"})
-        if navigation.target not in self.metadata.tables:
-            raise NotSupported(f"the table {navigation.target}")
-        target = self.metadata.tables[navigation.target]
+        target = self.metadata.target(navigation)
         return self._read(call, target, existing(self.store, target, ById(kept)))
 
     def _reference(self, call: Call, table: Table, where: Address, navigation: Navigation) -> Answer:

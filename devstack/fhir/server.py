@@ -171,8 +171,8 @@ async def _body(request: Request) -> bytes:
         plain = unpacker.decompress(body, _LARGEST)
     except zlib.error as error:
         raise invalid(f"the body is not gzip: {error}") from error
-    if not unpacker.eof:
-        raise invalid("the gzip body is cut short or too large")
+    if not unpacker.eof or unpacker.unused_data:
+        raise invalid("the gzip body is cut short, too large, or not one whole")
     return plain
 
 

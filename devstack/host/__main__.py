@@ -73,9 +73,9 @@ async def _serve(root: Path, port: int, folder: Path | None, keys: dict[str, lis
 
 
 def _folder(root: Path) -> Path:
-    """Use the folder that the storage setting names."""
+    """Use the folder that the storage setting names, seen from the root."""
     value = os.environ.get(STORAGE) or read_local_settings(root).get(STORAGE, "")
-    return Path(value.removeprefix("file:")).expanduser() if value.startswith("file:") else root / _STORE
+    return root / (Path(value.removeprefix("file:")).expanduser() if value.startswith("file:") else _STORE)
 
 
 def _line(function: Function) -> str:

@@ -68,9 +68,7 @@ class Timer:
             upcoming = self._schedule.after(now)
             await self._run(now, upcoming, past_due=(now - due).total_seconds() > 1)
             self._last, self._next = now, max(upcoming, self._schedule.after(self._store.now()))
-            if self._monitor:
-                row = {"last": now.isoformat(), "next": self._next.isoformat()}
-                await self._store.put_row(STATUS, self._function.name, "status", row)
+            await self._note(since=now)
         finally:
             self._running = False
         return 1
@@ -95,13 +93,21 @@ class Timer:
     async def _first(self) -> datetime:
         now = self._store.now()
         row = await self._store.get_row(STATUS, self._function.name, "status") if self._monitor else None
-        if row is not None:
-            self._last = datetime.fromisoformat(str(row["last"]))
-            # A schedule that was changed meanwhile counts from the last run.
-            missed = self._schedule.after(self._last)
+        if row is None:
+            await self._note(since=now)
+        else:
+            self._last = datetime.fromisoformat(str(row["last"])) if row["last"] else None
+            # Counted again from then on, since the schedule may have changed meanwhile.
+            missed = self._schedule.after(datetime.fromisoformat(str(row["since"])))
             if missed <= now:
                 return missed
         return now if self._on_startup else self._schedule.after(now)
+
+    async def _note(self, *, since: datetime) -> None:
+        """Keep until when nothing was missed, for a host that starts later."""
+        if self._monitor:
+            row = {"since": since.isoformat(), "last": self._last.isoformat() if self._last else ""}
+            await self._store.put_row(STATUS, self._function.name, "status", row)
 
     async def _run(self, now: datetime, upcoming: datetime, *, past_due: bool) -> None:
         try:

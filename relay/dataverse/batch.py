@@ -18,6 +18,10 @@ MAX_OPERATIONS: Final = 1000
 """Most operations that Dataverse takes in one batch, those inside change sets counted one by one."""
 
 MAX_URL: Final = 65_536
+"""Longest URL inside a batch; outside it is half of that."""
+
+MAX_URL_ALONE: Final = 32_768
+
 OK: Final = frozenset({200, 201, 204, 304})
 
 _METHODS: Final = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -67,7 +71,7 @@ def count(items: Sequence[Item]) -> int:
     return sum(len(item.requests) if isinstance(item, ChangeSet) else 1 for item in items)
 
 
-def absolute_url(root: str, url: str) -> str:
+def absolute_url(root: str, url: str, longest: int = MAX_URL) -> str:
     """Return the URL below the API root; raises ValueError, without the URL, if it would leave or break it."""
     relative = url.removeprefix(root)
     path = relative.partition("?")[0]
@@ -75,8 +79,8 @@ def absolute_url(root: str, url: str) -> str:
         raise ValueError("a request's URL must be percent-encoded ASCII without a fragment")
     if ":" in path or "\\" in path or relative.startswith("/") or {".", ".."} & set(path.split("/")):
         raise ValueError("a request's URL must be relative to the API root")
-    if len(root) + len(relative) > MAX_URL:
-        raise ValueError(f"a request's URL is longer than {MAX_URL} characters: ask for fewer values at once")
+    if len(root) + len(relative) > longest:
+        raise ValueError(f"a request's URL is longer than {longest} characters: ask for fewer values at once")
     return root + relative
 
 

@@ -117,7 +117,7 @@ class DataverseClient:
         if request.body is not None:
             body = dumps(request.body).encode("ascii")
             headers["Content-Type"] = "application/json"
-        url = codec.absolute_url(self._root, request.url)
+        url = codec.absolute_url(self._root, request.url, codec.MAX_URL_ALONE)
         answer = await self._exchange(request.method, url, headers, body, repeat=repeat, metered=metered)
         try:
             response = codec.read_response(answer.status_code, answer.headers, answer.content)
@@ -206,13 +206,10 @@ def _below(root: str, link: object) -> str | None:
 
 def _unexpected(answer: httpx.Response, what: str) -> Exception:
     """Return the error for an answer that is not the multipart one that was asked for."""
-    if answer.is_success:
+    if answer.status_code in codec.OK:
         return Transient(f"Dataverse's answer to {what} is not multipart", code="bad-answer")
-    try:
-        response = codec.read_response(answer.status_code, answer.headers, answer.content)
-    except ValueError:
-        return read_error(answer.status_code, answer.headers, None)
-    return response.error or Transient(f"Dataverse answered {what} with {answer.status_code}", code="bad-answer")
+    response = codec.read_response(answer.status_code, answer.headers, answer.content)
+    return response.error or read_error(answer.status_code, answer.headers, None)
 
 
 def _api_root(url: str) -> str:

@@ -21,9 +21,10 @@ _LOGICAL: Final = re.compile(r"[a-z0-9_]+")
 _SET: Final = re.compile(r"[A-Za-z0-9_]+")
 _ORDER: Final = re.compile(r"[a-z0-9_]+(?: (?:asc|desc))?(?:,[a-z0-9_]+(?: (?:asc|desc))?)*")
 
-# `In` takes a JSON array in which a doubled quote ends the text and a backslash escapes, unlike an OData literal
-# (Microsoft's page on filtering says so for quotes). What reads the same in both may stand in it.
-_SAME_IN_JSON: Final = re.compile(r"[^'\"\\\[\](){},\x00-\x1f\x7f]*")
+# `In` takes a JSON array, in which a doubled quote ends the text and a backslash escapes, unlike in an OData literal
+# (Microsoft's page on filtering says so for quotes), and texts of at most 850 characters. What reads the same in both
+# may stand in it.
+_SAME_IN_JSON: Final = re.compile(r"[^'\"\\\[\](){},\x00-\x1f\x7f]{0,850}")
 
 _RAW: Final = "'(),"
 """What stays as it is in a query option's value: structure of OData, but never of a URL."""

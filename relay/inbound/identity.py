@@ -48,7 +48,9 @@ def _claimed(draft: Draft, located: Located, row: Row | None, *, row_gone: Liter
     """Return the row that the resource's Dynamics identifier names; a claim is checked, never believed."""
     if len(draft.claims) > 1:
         raise Failed(
-            "the resource carries more than one current Dynamics identifier", code="identity-conflict", at="identifier"
+            "the resource carries more than one current Dynamics identifier",
+            code="identifier-conflict",
+            at="identifier",
         )
     for claim in draft.claims:
         claimed = located.guids.get((draft.map.table.name, claim))

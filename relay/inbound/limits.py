@@ -118,16 +118,10 @@ def _inflate(body: bytes, limits: Settings) -> bytes:
 def _inflate_member(body: bytes, at: int, out: bytearray, most: int) -> int:
     """Append one gzip member to `out`, at most one byte beyond `most`; answers where the next one starts."""
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    data = b""
     try:
-        while not inflater.eof and len(out) <= most:
-            if not data:
-                data = body[at : at + _CHUNK]
-                at += len(data)
-                if not data:
-                    break
-            out += inflater.decompress(data, most + 1 - len(out))
-            data = inflater.unconsumed_tail
+        while not inflater.eof and len(out) <= most and (data := body[at : at + _CHUNK]):
+            at += len(data)
+            out += inflater.decompress(data, most + 1 - len(out))  # takes all of data, or stops at the limit
     except zlib.error:
         raise Refused("the body is not gzip, or damaged", code="encoding") from None
     if not inflater.eof and len(out) <= most:

@@ -19,6 +19,7 @@ from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, Issue, Table, Target
 
 CONCEPTS = "msemr_codeableconcept"
+MOST_ROWS = 1000  # a $batch takes that many operations, and a resource is written whole or not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,11 @@ class _Planner:
             planned.result = "updated"
         if after := links.take_deferred():
             planned.afterwards.append(Operation("update", table, planned.row_id, after, "closes a cycle"))
+        if len(planned.operations) > MOST_ROWS:
+            count = len(planned.operations)
+            planned.fail(
+                "too-many-rows", f"{count} rows for one resource are more than {MOST_ROWS}, one change set's limit"
+            )
 
 
 def _targets(draft: Draft) -> list[tuple[str, Target]]:

@@ -40,7 +40,7 @@ class References:
         self._identifiers: dict[tuple[str, str, str], Key] | None = None
         self._entries = incoming.entries
         for entry in incoming.entries:
-            if entry.full_url and entry.key:
+            if entry.key and ":" in entry.full_url:  # a fullUrl is absolute; another would take over relative ones
                 url = _same_urn(entry.full_url)
                 self._urls[url] = entry.key if self._urls.get(url, entry.key) == entry.key else _AMBIGUOUS
 

@@ -96,11 +96,11 @@ class Inbound:
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
         try:
             self._check_size(body)
+            incoming, sent = self._read(job, body)
             if respond_async or len(body) > self._settings.async_over_bytes:
                 await self._keep(job, body)
                 await self._store.send(QUEUE, _dump(job))
                 return Reply(202, job=job.id)
-            incoming, sent = self._read(job, body)
             return await self._now_or_later(job, body, incoming, sent)
         except Refused as refused:
             return Reply(refused.status, operation_outcome(refused, refused.status))

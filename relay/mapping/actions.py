@@ -90,7 +90,7 @@ class Reading:
         if self.clear:
             values[self.column] = None
         if self.required:
-            into.missing(self.column, self.readers[0][0])
+            into.missing(self.column)
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,12 +134,12 @@ class Building:
         """Report that a value does not fit its column."""
         self.issue(unfit.severity, unfit.code, str(unfit), path)
 
-    def missing(self, column: str, path: Path) -> None:
+    def missing(self, column: str) -> None:
         """Report that a required line has no source: a warning at the root, the end of the item in an expansion."""
         if self.item:
             self.left_out = True
         else:
-            self.issue("warning", "required", f"{column} is required and has no source", path)
+            self.issues.append(Issue("warning", "required", f"{column} is required and has no source", column))
 
     def value_of(self, column: str) -> Any:
         """Return what the draft has for a column, plain or lookup; None when nothing."""

@@ -47,7 +47,8 @@ class Document:
 
     def error(self, place: Place, message: str, valid: Iterable[str] = ()) -> MapError:
         """Say what is wrong at `place`, as `file:line: key: message (valid: …)`."""
-        key = next((str(part) for part in reversed(place) if isinstance(part, str)), "")
+        named = [index for index, part in enumerate(place) if isinstance(part, str)]
+        key = "".join(f"[{part}]" if isinstance(part, int) else part for part in place[named[-1] :]) if named else ""
         return MapError(f"{self.file}:{self.line(place)}: {key + ': ' if key else ''}{message}{choices(valid)}")
 
 

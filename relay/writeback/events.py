@@ -18,7 +18,7 @@ from relay.errors import Failed
 from relay.fhir.links import Link
 from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, IdentifierMap
-from relay.store.ledger import Ledger
+from relay.store.ledger import PREFIX, Ledger
 from relay.writeback.messages import EventMessage
 
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
@@ -73,12 +73,13 @@ class EventReader:
         """
         if event.message != "Create":
             return Ignored("not-create")
+        ours = event.tag.startswith(PREFIX)
         if self._maps.for_table(event.table):
-            return await self._row(event.table, event.id)
+            return await self._row(event.table, event.id, ours=ours)
         for entity_map in self._maps.for_identifier_table(event.table):
             identifier = entity_map.identifier
             parent = await self._parent(identifier, event.id) if identifier else None
-            return await self._row(entity_map.table.name, parent) if parent else Ignored("row-gone")
+            return await self._row(entity_map.table.name, parent, ours=ours) if parent else Ignored("row-gone")
         return Ignored("not-mapped")
 
     async def _parent(self, identifier: IdentifierMap, guid: str) -> str | None:
@@ -91,7 +92,7 @@ class EventReader:
         parent = row.get(column)
         return parent.lower() if isinstance(parent, str) else None
 
-    async def _row(self, table: str, guid: str) -> Found | Ignored:
+    async def _row(self, table: str, guid: str, *, ours: bool) -> Found | Ignored:
         maps = self._maps.for_table(table)
         requests = [_row_request(maps, guid)]
         known = [entity_map for entity_map in maps if entity_map.identifier is not None]
@@ -118,7 +119,8 @@ class EventReader:
             tag = ""
         if not identifier.writeback:
             return Ignored("no-writeback")
-        return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system), tag)
+        # A row the relay made may be of a resource that was posted to the relay alone and never reached the server.
+        return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system, posted=ours), tag)
 
     async def _ensure(
         self, entity_map: EntityMap, identifier: IdentifierMap, guid: str, rows: Sequence[Mapping[str, Any]]

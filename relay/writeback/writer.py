@@ -131,7 +131,7 @@ class Writer:
 def _refusal(link: Link, status: int, retry_after: float | None) -> LinkResult | None:
     if status == 200:  # noqa: PLR2004 - OK
         return None
-    if status in GONE and link.posted:
+    if status == 404 and link.posted:  # noqa: PLR2004 - not found
         return LinkResult("none", "not-on-server", "the resource is not on the FHIR server")
     if status in GONE:
         return LinkResult("failed", "gone", "the resource is gone from the FHIR server; it is not brought back")

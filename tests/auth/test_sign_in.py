@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import azure.identity
 import httpx
 import msal
 import pytest
+from azure.core.credentials import AccessToken
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -57,6 +59,7 @@ def test_none_is_none() -> None:
         ({"dataverse_auth": "certificate", "tenant_id": "t"}, "RELAY_CLIENT_ID, RELAY_CLIENT_CERTIFICATE"),
         ({"dataverse_auth": "certificate", **APP, "client_certificate": "/nowhere.pem"}, "RELAY_CLIENT_CERTIFICATE"),
         ({"dataverse_url": ""}, "RELAY_DATAVERSE_URL"),
+        ({"dataverse_url": "https://org:port"}, "RELAY_DATAVERSE_URL"),
         ({"dataverse_url": "http://org.example"}, "https"),
     ],
 )
@@ -345,3 +348,22 @@ async def test_a_denied_identity_is_transient(identity_endpoint: list[str]) -> N
     assert identity_endpoint
     assert SECRET not in str(caught.value)
     assert isinstance(caught.value, RelayError)
+
+
+async def test_elsewhere_the_developer_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside Azure the developer's own sign-in gives the token, for the FHIR side alone as well."""
+    made: list[dict[str, Any]] = []
+
+    class Developer:
+        def __init__(self, **options: Any) -> None:
+            made.append(options)
+
+        def get_token(self, scope: str) -> AccessToken:
+            """Name the scope as the token."""
+            return AccessToken(scope, 9_999_999_999)
+
+    monkeypatch.delenv("IDENTITY_ENDPOINT", raising=False)
+    monkeypatch.setattr(azure.identity, "DefaultAzureCredential", Developer)
+    auth = fhir_auth(settings(dataverse_auth="none", client_id="me"))
+    assert await shown_token(auth) == ["Bearer https://fhir.example/.default"]
+    assert made == [{"managed_identity_client_id": "me"}]

@@ -2,6 +2,7 @@
 
 import json
 from decimal import Decimal
+from types import MappingProxyType
 
 import pytest
 from dataverse_wire import ID, ROOT, change_set, failure, http_part, multipart, read_requests
@@ -81,6 +82,15 @@ def test_the_exact_text() -> None:
         'Content-Type: application/json; type=entry\r\nContent-Length: 14\r\n\r\n{"a":"\\u00e9"}\r\n'
         f"--{inner}--\r\n\r\n--{outer}--\r\n"
     )
+
+
+def test_any_mapping_is_an_object_and_nothing_else_is_guessed_at() -> None:
+    """A mapping of any kind is written as an object; a value that JSON does not have is refused by its type."""
+    _, encoded = encode([Request("POST", "contacts", MappingProxyType({"a": MappingProxyType({"b": 1})}))], ROOT)
+    assert b'{"a":{"b":1}}' in encoded
+    for body in ({"a": b"x"}, {"a": b"x", "b": Decimal(1)}):
+        with pytest.raises(TypeError, match="bytes"):
+            encode([Request("POST", "contacts", body)], ROOT)
 
 
 def test_a_decimal_keeps_its_digits() -> None:

@@ -221,6 +221,7 @@ async def test_pages_follow_the_next_link() -> None:
         "http://dataverse/api/data/v9.2/",
         "contacts?2",
         "http://[bad",
+        "http://dataverse:port/",
         17,
         ROOT + "contacts",
     ],
@@ -261,7 +262,7 @@ async def test_decimals_come_back_exactly() -> None:
             await dataverse.get("x")
 
 
-@pytest.mark.parametrize("url", ["https://evil/x", "../../x", "a b", "/x"])
+@pytest.mark.parametrize("url", ["https://evil/x", "../../x", "a b", "/x", "contacts?" + "x" * 33_000])
 async def test_send_stays_below_the_api_root(url: str) -> None:
     """A URL that leads out of the API root is refused before anything is sent; the error does not repeat it."""
     async with client(lambda _: pytest.fail("sent")) as dataverse:
@@ -285,7 +286,9 @@ async def test_the_api_root(url: str, root: str) -> None:
         assert dataverse.root == root
 
 
-@pytest.mark.parametrize("url", ["", "org", "ftp://org", "https://", "https://a:b@org", "https://org?x=1"])
+@pytest.mark.parametrize(
+    "url", ["", "org", "ftp://org", "https://", "https://a:b@org", "https://org?x=1", "http://org:port"]
+)
 def test_a_bad_root_is_refused(url: str) -> None:
     """What is no org's root names the setting, not the value."""
     with pytest.raises(SettingsError, match="RELAY_DATAVERSE_URL"):

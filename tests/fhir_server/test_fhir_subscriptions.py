@@ -21,7 +21,7 @@ class Hook:
         self.got: list[tuple[str, str, bytes]] = []
         self.headers: list[dict[str, str]] = []
         app = Starlette(routes=[Route("/{path:path}", self._receive, methods=["POST", "PUT", "DELETE"])])
-        self.app = Control(app, reset=self.got.clear, snapshot=list, restore=list)
+        self.app = Control(app, reset=self.got.clear, snapshot=list, restore=print)
         self.server: FhirServer = create_app(transport=httpx.ASGITransport(self.app))
 
     async def _receive(self, request: Request) -> Response:

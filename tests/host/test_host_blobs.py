@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -132,10 +131,3 @@ def test_a_path_that_cannot_be_watched_is_a_start_error(path: str) -> None:
     """The error names the function and the path."""
     with pytest.raises(StartError, match="f: blob path"):
         BlobPath.of("f", path)
-
-
-def test_looks_are_short() -> None:
-    """A dropped file waits for two looks at most, well below what a person notices."""
-    from devstack.host import blobs  # noqa: PLC0415 - a look at a private number
-
-    assert timedelta(seconds=2 * blobs._LOOK) < timedelta(seconds=1)

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from devstack.host import serving
 from devstack.host import http as http_module
+from devstack.host import serving
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

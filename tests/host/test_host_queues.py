@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from devstack.host import FunctionFailed, HostError, StartError
+from relay.store.local import LocalStore
 
 HOST_JSON = '{"extensions": {"queues": {"visibilityTimeout": "00:00:30", "batchSize": 8, "newBatchThreshold": 4}}}'
 SETTINGS = '{"Values": {"INBOUND": "inbound"}}'
@@ -92,20 +94,17 @@ async def test_outputs_are_sent_after_the_function(hosted: Any) -> None:
         assert sorted(text for _, text, _ in up.app.seen) == ["one", "three", "two"]
 
 
-async def test_no_more_run_at_once_than_batch_and_threshold(hosted: Any) -> None:
+async def test_no_more_run_at_once_than_batch_and_threshold(hosted: Any, tmp_path: Path) -> None:
     """At most batchSize + newBatchThreshold messages are worked on side by side, and in the end all are."""
+    store = LocalStore(tmp_path / "store")
+    for number in range(10):
+        await store.send("inbound", str(number))
     host_json = '{"extensions": {"queues": {"batchSize": 3, "newBatchThreshold": 1, "maxPollingInterval": "00:00:10"}}}'
     async with hosted("queue", host_json=host_json, local_settings=SETTINGS, real_clock=True) as up:
-        up.app.gate.clear()
-        for number in range(10):
-            await up.store.send("inbound", str(number))
-        async with asyncio.timeout(10):
-            while up.app.most[0] < 3:
-                await asyncio.sleep(0)
-        up.app.gate.set()
         await up.host.idle()
         assert sorted(int(text) for _, text, _ in up.app.seen) == list(range(10))
         assert 3 <= up.app.most[1] <= 4
+    await store.close()
 
 
 async def test_a_sent_message_wakes_a_polling_host(hosted: Any) -> None:
@@ -128,8 +127,7 @@ async def test_a_stopped_host_gives_its_messages_back(hosted: Any, monkeypatch: 
         up.app.gate.clear()
         await up.store.send("inbound", "held")
         async with asyncio.timeout(10):
-            while not up.app.seen:
-                await asyncio.sleep(0)
+            await up.app.begun.wait()
         await up.host.stop()
         (message,) = await up.store.peek("inbound")
         assert (message.text, message.dequeue_count) == ("held", 1)

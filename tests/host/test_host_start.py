@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json.tool
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from devstack.host import Host, HostError, NotServed, StartError, runtime
@@ -48,15 +50,14 @@ async def test_a_stopped_host_leaves_the_process_as_it_was(hosted: Any) -> None:
     before = _process()
     async with hosted("http", settings={"RELAY_TEST_SETTING": "1"}) as up:
         assert os.environ["RELAY_TEST_SETTING"] == "1"
-        assert Path.cwd() == up.host.root  # noqa: ASYNC240 - the folder is what is tested
+        assert Path.cwd() == up.host.root
         assert up.app.__file__ == str(up.host.root / "function_app.py")
     assert _process() == before
 
 
 async def test_hosts_follow_one_another_with_fresh_modules(hosted: Any) -> None:
     """A second start imports the app anew; modules that keep its state are hidden meanwhile and put back."""
-    import json.tool as kept  # noqa: PLC0415 - stands for a module with state
-
+    kept = json.tool
     apps = []
     for app in ("http", "queue"):
         async with hosted(app, settings={"INBOUND": "inbound"}, fresh=("json.tool",)) as up:
@@ -64,28 +65,17 @@ async def test_hosts_follow_one_another_with_fresh_modules(hosted: Any) -> None:
             assert "json.tool" not in sys.modules
     assert apps[0] is not apps[1]
     assert sys.modules["json.tool"] is kept
-    assert json_package().tool is kept
+    assert json.tool is kept
 
 
-async def test_two_hosts_side_by_side_do_not_share_functions(hosted: Any, tmp_path: Path) -> None:
+async def test_two_hosts_side_by_side_do_not_share_functions(tmp_path: Path) -> None:
     """Each host has its own copy of the runtime, so that a function's name is its own."""
-    text = (tmp_path / "x").parent  # both apps live below
-    for name in ("one", "two"):
-        (text / name).mkdir()
-        (text / name / "function_app.py").write_text(
-            "import azure.functions as func\n"
-            "app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)\n"
-            "@app.route(route='who')\n"
-            f"async def who(req: func.HttpRequest) -> str:\n    return {name!r}\n"
-        )
     store = LocalStore(tmp_path / "store")
-    hosts = [Host(tmp_path / name, store=store) for name in ("one", "two")]
-    import httpx  # noqa: PLC0415 - used here alone
-
+    hosts = [Host(_little_app(tmp_path / name, name), store=store) for name in ("one", "two")]
     try:
-        answers = []
         for host in hosts:
             await host.start()
+        answers = []
         for host in hosts:
             async with httpx.AsyncClient(transport=httpx.ASGITransport(host.asgi), base_url="http://x") as client:
                 answers.append((await client.get("/api/who")).text)
@@ -259,10 +249,15 @@ async def test_the_command_says_why_it_cannot_start(tmp_path: Path) -> None:
     assert errors.decode() == f"error: {tmp_path} has no function_app.py\n"
 
 
-def json_package() -> Any:
-    import json  # noqa: PLC0415 - looked at as a package
-
-    return json
+def _little_app(root: Path, answer: str) -> Path:
+    root.mkdir()
+    (root / "function_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)\n"
+        "@app.route(route='who')\n"
+        f"async def who(req: func.HttpRequest) -> str:\n    return {answer!r}\n"
+    )
+    return root
 
 
 def _process() -> tuple[Any, ...]:

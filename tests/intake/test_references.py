@@ -114,6 +114,12 @@ def test_a_full_url_of_two_resources_means_none() -> None:
     assert resolve("urn:uuid:00000000-0000-4000-8000-000000000001", take_file("two_entries_one_full_url.json")) is None
 
 
+def test_a_full_url_that_is_not_absolute_means_nothing() -> None:
+    """An entry cannot take over the relative references of others by a fullUrl that looks like one."""
+    incoming = take_bundle(full("Patient/p1", "Patient", "other"), full("", "Patient", "third"))
+    assert resolve("Patient/p1", incoming) == ByFhirId("Patient", "p1")
+
+
 def full(url: str, kind: str, fhir_id: str) -> dict[str, Any]:
     return {"fullUrl": url, "resource": {"resourceType": kind, "id": fhir_id}}
 

@@ -145,6 +145,14 @@ def test_string_length_is_that_of_the_parsed_value(value: object, ascii_only: bo
         assert refused.value.code == "string-too-long"
 
 
+@pytest.mark.parametrize("text", ['["aaaaaaaa\\x"]', '["aaaaaaaaaaaa', 'aaaaaaaaaaaa"', "aaaaaaaaaaaa"])
+def test_a_long_string_that_is_no_json_is_not_json(text: str) -> None:
+    """What is not JSON is refused as that, however long it is."""
+    with pytest.raises(Refused) as refused:
+        parse(text, limits(max_string=5))
+    assert refused.value.code in {"not-json", "truncated"}
+
+
 def test_long_white_space_is_no_string() -> None:
     """What lies between two strings is not measured as one."""
     assert parse(f'["a",{" " * 100}"b"]', limits(max_string=5)) == ["a", "b"]

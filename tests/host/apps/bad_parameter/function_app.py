@@ -1,5 +1,7 @@
 """One good function and one whose route parameter is an argument, which takes both away."""
 
+# ruff: noqa: ARG001 - the worker hands over every bound parameter, used or not
+
 import azure.functions as func
 
 app = func.FunctionApp()

@@ -1,5 +1,7 @@
 """Two functions at one address."""
 
+# ruff: noqa: ARG001 - the worker hands over every bound parameter, used or not
+
 import azure.functions as func
 
 app = func.FunctionApp()

@@ -1,5 +1,7 @@
 """HTTP functions of every shape."""
 
+# ruff: noqa: ARG001 - the worker hands over every bound parameter, used or not
+
 import asyncio
 import gzip
 import json

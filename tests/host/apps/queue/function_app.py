@@ -10,6 +10,7 @@ seen: list[tuple[str, str, int | None]] = []
 most = [0, 0]
 gate = asyncio.Event()
 gate.set()
+begun = asyncio.Event()
 
 
 @app.queue_trigger(arg_name="msg", queue_name="%INBOUND%", connection="AzureWebJobsStorage")
@@ -17,12 +18,14 @@ async def inbound_worker(msg: func.QueueMessage) -> None:
     """Note the message; fail when it says so."""
     text = msg.get_body().decode()
     seen.append(("inbound", text, msg.dequeue_count))
+    begun.set()
     assert msg.id
     assert msg.pop_receipt
     assert msg.insertion_time < msg.time_next_visible < msg.expiration_time
     most[0] += 1
     most[1] = max(most)
     try:
+        await asyncio.sleep(0)  # the others of the batch begin too
         await gate.wait()
     finally:
         most[0] -= 1

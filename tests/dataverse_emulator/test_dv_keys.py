@@ -1,0 +1,118 @@
+"""Naming one record in a URL: declared keys only, and no character that the web server refuses."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import httpx
+import pytest
+
+from devstack.dataverse import Emulator
+
+ID = "11111111-2222-3333-4444-555555555555"
+
+
+async def test_undeclared_columns_are_no_key(api: httpx.AsyncClient) -> None:
+    """Columns that are not a declared key are 400 with the text that says so."""
+    answer = await api.get("contacts(lastname='Doe')")
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == (
+        "The key in the request URI is not valid for resource 'Microsoft.Dynamics.CRM.contact'. Ensure that the names "
+        "and number of key properties match the declared or alternate key properties for the resource "
+        "'Microsoft.Dynamics.CRM.contact'."
+    )
+
+
+@pytest.mark.parametrize("character", list("/<>*%&:\\?+#"))
+@pytest.mark.parametrize("method", ["GET", "PATCH"])
+async def test_forbidden_characters_are_refused(api: httpx.AsyncClient, method: str, character: str) -> None:
+    """A key value with a forbidden character is 400, percent-encoded as it may be; no row is made."""
+    value = quote(f"a{character}b", safe="")
+    answer = await api.request(method, f"contacts(msemr_azurefhirid='{value}')", json={} if method == "PATCH" else None)
+    assert answer.status_code == 400, answer.text
+    assert (await api.get("contacts/$count")).text == "0"
+
+
+async def test_a_forbidden_character_is_refused_in_a_bind(api: httpx.AsyncClient) -> None:
+    """Binding by key has the same forbidden characters."""
+    body = {"msemr_Link1@odata.bind": "x", "msemr_link1@odata.bind": "/contacts(msemr_azurefhirid='a:b')"}
+    del body["msemr_Link1@odata.bind"]
+    assert (await api.post("contacts", json=body)).status_code == 400
+
+
+async def test_quotes_are_doubled(api: httpx.AsyncClient) -> None:
+    """A quote inside a key value is written twice."""
+    assert (await api.patch("contacts(msemr_azurefhirid='O''Neil')", json={})).status_code == 204
+    assert (await api.get("contacts(msemr_azurefhirid='O''Neil')")).json()["msemr_azurefhirid"] == "O'Neil"
+
+
+async def test_parentheses_and_commas_belong_to_the_value(api: httpx.AsyncClient) -> None:
+    """Inside quotes parentheses, commas and equals signs are text."""
+    url = "contacts(msemr_azurefhirid='a(b),c=d')"
+    assert (await api.patch(url, json={})).status_code == 204
+    assert (await api.get(url)).json()["msemr_azurefhirid"] == "a(b),c=d"
+
+
+async def test_all_columns_of_a_composite_key_are_needed(app: Emulator, api: httpx.AsyncClient) -> None:
+    """A composite key is named by all of its columns, in any order."""
+    app.declare_key("contact", "firstname", "emailaddress1")
+    assert (await api.patch("contacts(firstname='Joe',emailaddress1='a@b.c')", json={})).status_code == 204
+    row = await api.get("contacts(emailaddress1='a@b.c',firstname='Joe')")
+    assert row.json()["firstname"] == "Joe"
+    assert (await api.get("contacts(firstname='Joe')")).status_code == 400
+
+
+async def test_a_lookup_in_a_key_goes_by_its_property(app: Emulator, api: httpx.AsyncClient) -> None:
+    """A lookup column of a key is written as `_x_value=<guid>`."""
+    app.declare_key("prefix_patientidentifier", "prefix_patient", "prefix_value")
+    await api.post("contacts", json={"contactid": ID})
+    url = f"prefix_patientidentifiers(_prefix_patient_value={ID},prefix_value='1')"
+    assert (await api.patch(url, json={"prefix_system": "s"})).status_code == 204
+    assert (await api.get(url)).json()["_prefix_patient_value"] == ID
+
+
+async def test_numbers_are_bare(app: Emulator, api: httpx.AsyncClient) -> None:
+    """A choice in a key is a bare number; a quoted one is 400."""
+    app.declare_key("msemr_codeableconcept", "msemr_type", "msemr_code")
+    url = "msemr_codeableconcepts(msemr_type=935000012,msemr_code='en')"
+    assert (await api.patch(url, json={"msemr_name": "English"})).status_code == 204
+    assert (await api.get(url)).json()["msemr_type"] == 935000012
+    assert (await api.get("msemr_codeableconcepts(msemr_type='935000012',msemr_code='en')")).status_code == 400
+
+
+async def test_the_primary_key_of_people_is_called_ownerid(api: httpx.AsyncClient) -> None:
+    """A system user is named by `ownerid`, not by `systemuserid`."""
+    user = (await api.get("WhoAmI")).json()["UserId"]
+    assert (await api.get(f"systemusers(ownerid={user})")).status_code == 200
+    assert (await api.get(f"systemusers(systemuserid={user})")).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("contacts()", 400),
+        ("contacts(1)", 400),
+        ("contacts('x')", 400),
+        ("contacts(contactid='x')", 400),
+        ("contacts(msemr_azurefhirid='a',msemr_azurefhirid='b')", 400),
+        ("contacts(msemr_azurefhirid='a'", 400),
+        ("contacts(msemr_azurefhirid='a)", 400),
+        ("contacts(msemr_azurefhirid=)", 400),
+        (f"contacts({ID})x", 400),
+        ("contacts(%ff)", 400),
+        ("unknowns", 404),
+        ("contacts/unknown", 404),
+        ("Contacts", 404),
+    ],
+)
+async def test_what_cannot_be_read_is_a_client_error(api: httpx.AsyncClient, path: str, status: int) -> None:
+    """A malformed key or an unknown name is 400 or 404 with code 0x80060888."""
+    answer = await api.get(path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, "0x80060888")
+
+
+async def test_keys_come_from_the_facts_file_too(tmp_path: object, api: httpx.AsyncClient) -> None:
+    """A key that the definitions show is one that URLs may use."""
+    del tmp_path
+    keys = (await api.get("EntityDefinitions(LogicalName='contact')/Keys")).json()["value"]
+    assert [(key["LogicalName"], key["KeyAttributes"]) for key in keys] == [("fhirid", ["msemr_azurefhirid"])]
