@@ -22,6 +22,7 @@ from devstack.host.routes import build_routes
 from devstack.host.runtime import Result, Runtime
 from devstack.host.settings import HostJson, check_connection, read_host_json, read_local_settings, resolve
 from devstack.host.timers import Timer
+from relay.errors import StoreUnavailable
 from relay.store.local import LocalStore, Message
 from relay.store.names import check_queue
 
@@ -101,8 +102,8 @@ class Host:
     async def stop(self) -> None:
         """Stop receiving, let running functions end, and put the process back as it was; the store stays open."""
         self._stop.set()
-        await asyncio.gather(*self._loops)
-        await asyncio.gather(*(each.drain(_GRACE) for each in self._queues), *self._by_name)
+        await _end([*self._loops, *self._by_name])
+        await asyncio.gather(*(each.drain(_GRACE) for each in self._queues))
         self._loops, self._queues = [], []
         self._watchers, self._timers = {}, {}
         self._http = None
@@ -305,5 +306,14 @@ class Host:
             for text in texts:
                 try:
                     await self.store.send(queue, text)
-                except ValueError as error:
+                except (ValueError, StoreUnavailable) as error:
                     raise FunctionFailed(f"{function.name}: output {name}: {error}") from None
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for tasks that were told to stop; those that do not within the grace are cancelled."""
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=_GRACE)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)

@@ -53,7 +53,17 @@ class Isolation:
 
     def _take_out(self) -> dict[str, ModuleType]:
         names = [n for n in sys.modules if any(n == each or n.startswith(f"{each}.") for each in self._fresh)]
-        return {name: sys.modules.pop(name) for name in names}
+        taken = {name: sys.modules.pop(name) for name in names}
+        for name, module in taken.items():
+            _unbind(name, module)
+        return taken
+
+
+def _unbind(name: str, module: ModuleType) -> None:
+    """Let the parent package forget this module, or `from parent import child` would still find it."""
+    parent, _, child = name.rpartition(".")
+    if getattr(sys.modules.get(parent), child, None) is module:
+        delattr(sys.modules[parent], child)
 
 
 def _bind(name: str, module: ModuleType) -> None:

@@ -9,20 +9,21 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from relay import __version__
 from relay.errors import RelayError
 
+COMMANDS = ("demo", "up", "preview")
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
-    from relay.cli import demo, preview, up
-
     parser = argparse.ArgumentParser(prog="relay", description="Keeps a FHIR server and Microsoft Dataverse in step.")
     parser.add_argument("--version", action="version", version=f"relay {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (demo, up, preview):
-        name = module.__name__.rpartition(".")[2]
+    for name in COMMANDS:
+        module = import_module(f"relay.cli.{name}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)
         command.add_argument("--json", action="store_true", help="print JSON for programs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
@@ -18,10 +17,6 @@ from relay.dataverse.multipart import is_multipart
 from relay.dataverse.throttle import Governor
 from relay.errors import SettingsError, Transient
 from relay.telemetry import current_meter
-
-# These write URLs (INFO) and headers (DEBUG) to the log, and URLs carry filters with patient data.
-for _name in ("httpx", "httpcore"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
 
 API_PATH: Final = "/api/data/v9.2/"
 
@@ -135,7 +130,7 @@ class DataverseClient:
         """Return the body of each page; a next link is followed below the same API root only, else Transient."""
         headers = {} if page_size is None else {"Prefer": f"odata.maxpagesize={page_size}"}
         seen: set[str] = set()
-        following: str | None = url
+        following: str | None = url if "://" not in url else self._next_link({"@odata.nextLink": url})
         while following is not None:
             page = await self.get(following, headers=headers, metered=metered)
             yield page

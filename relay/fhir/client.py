@@ -7,7 +7,6 @@ Facts of servers: ETag may be missing (then it is built from meta.versionId), ba
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,6 @@ BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
 _ETAG = re.compile(r'(W/)?"[^"\r\n]*"')
-
-# httpx logs each request's URL at INFO, and a URL can hold a patient's identifier.
-logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True, slots=True)

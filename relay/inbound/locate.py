@@ -17,7 +17,8 @@ from relay.inbound.located import Located, Row
 from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
 
-IN_VALUES = 200  # values of one In filter: with 64-character ids about 14 KB of URL, far below the 64 KB limit
+IN_VALUES = 200  # values of one In filter
+URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three times that, below the 64 KB limit
 OR_TERMS = 100  # a query takes at most 500 conditions; a term here has at most one per column of `where` plus the key
 OPERATIONS = 1000  # of one $batch
 
@@ -88,7 +89,8 @@ class Locator:
         return located
 
     async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
-        for chunk in chunked(list(reads), OPERATIONS):
+        listed = list(reads)
+        for chunk in (listed[start : start + OPERATIONS] for start in range(0, len(listed), OPERATIONS)):
             answers = await self._client.batch([request for request, _ in chunk])
             for (_, fold), (answer,) in zip(chunk, answers, strict=True):
                 if answer.error is not None:
@@ -126,7 +128,7 @@ class Locator:
                 # SQL compares without case, FHIR ids with: the key under the row's own spelling keeps them apart.
                 located.keyed[entity_map.resource, values[entity_map.key]].append(row_of(entity_map.table, values))
 
-        for chunk in chunked(list(ids), IN_VALUES):
+        for chunk in chunked(findable(ids, entity_map.table, entity_map.key), IN_VALUES):
             condition = quoting.both(quoting.in_filter(entity_map.key, chunk), *where_filters(entity_map))
             url = quoting.query(entity_map.table.entity_set, select=selected(entity_map), filter=condition)
             yield Request("GET", url), fold
@@ -141,7 +143,7 @@ class Locator:
                 row = row_of(facts, values)
                 located.guids[table, row.id] = row
 
-        for chunk in chunked(list(guids), IN_VALUES):
+        for chunk in chunked(guids, IN_VALUES):
             condition = quoting.in_filter(facts.primary_id, chunk)
             yield Request("GET", quoting.query(facts.entity_set, select=tuple(columns), filter=condition)), fold
 
@@ -153,7 +155,7 @@ class Locator:
                 found = tuple(values.get(column) for column in entity_map.match)
                 located.matched[entity_map.resource, found].append(row_of(entity_map.table, values))
 
-        for chunk in chunked(list(matches), max(1, OR_TERMS // len(entity_map.match))):
+        for chunk in chunked(matches, max(1, OR_TERMS // len(entity_map.match))):
             candidates = quoting.any_of(
                 *(
                     quoting.both(*(quoting.equals(c, v) for c, v in zip(entity_map.match, values, strict=True)))
@@ -169,7 +171,7 @@ class Locator:
         self, entity_map: EntityMap, expansion: ExpansionMap, ids: Iterable[str], located: Located
     ) -> Iterator[tuple[Request, Fold]]:
         navigation = expansion.table.columns[expansion.lookup].navigation[entity_map.table.name]
-        for chunk in chunked(list(ids), OR_TERMS):
+        for chunk in chunked(findable(ids, entity_map.table, entity_map.key), OR_TERMS):
             parents = quoting.any_of(
                 *(quoting.equals(entity_map.key, fhir_id, through=navigation) for fhir_id in chunk)
             )
@@ -189,7 +191,7 @@ class Locator:
                 for expansion in draft.map.expansions if row is not None else ():
                     parents.setdefault(id(expansion), (expansion, {}))[1][row.id] = None  # type: ignore[union-attr]
         for expansion, guids in parents.values():
-            for chunk in chunked(list(guids), OR_TERMS):
+            for chunk in chunked(guids, OR_TERMS):
                 condition = quoting.any_of(
                     *(quoting.equals(f"_{expansion.lookup}_value", UUID(guid)) for guid in chunk)
                 )
@@ -226,7 +228,7 @@ class Locator:
                 if parent := row[f"_{identifier.lookup}_value"]:
                     located.identified[key].add(parent.lower())
 
-        for chunk in chunked(list(values), IN_VALUES):
+        for chunk in chunked(findable(values, identifier.table, identifier.value_column), IN_VALUES):
             condition = quoting.both(quoting.in_filter(identifier.value_column, chunk), quoting.equals("statecode", 0))
             yield Request("GET", quoting.query(identifier.table.entity_set, select=select, filter=condition)), fold
 
@@ -237,7 +239,7 @@ class Locator:
                 # Two rows for one concept may exist; the lowest GUID is the one, every time.
                 located.concepts.setdefault((number, row["msemr_code"]), row["msemr_codeableconceptid"].lower())
 
-        for chunk in chunked(list(codes), IN_VALUES):
+        for chunk in chunked(codes, IN_VALUES):
             condition = quoting.both(quoting.equals("msemr_type", number), quoting.in_filter("msemr_code", chunk))
             url = quoting.query(CONCEPT_SET, select=("msemr_codeableconceptid", "msemr_code"), filter=condition)
             yield Request("GET", url), fold
@@ -269,7 +271,22 @@ def row_of(table: Table, values: Mapping[str, Any]) -> Row:
     return Row(key.lower(), values.get("@odata.etag", "") if table.optimistic_concurrency else "", values)
 
 
-def chunked(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Yield the items in runs of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
+def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in runs of at most `size` that also fit a URL."""
+    run: list[T] = []
+    characters = 0
+    for item in items:
+        width = len(str(item).encode())
+        if run and (len(run) == size or characters + width > URL_CHARACTERS):
+            yield run
+            run, characters = [], 0
+        run.append(item)
+        characters += width
+    if run:
+        yield run
+
+
+def findable(values: Iterable[str], table: Table, column: str) -> list[str]:
+    """Return the values that the column can hold: a longer one is on no row."""
+    longest = table.columns[column].max_length
+    return [value for value in values if longest is None or len(value) <= longest]

@@ -239,7 +239,7 @@ def same(column: Column, wire: Any, value: Scalar) -> bool:
     Text is compared exactly, although Dataverse's database ignores case and trailing blanks. An empty text is null.
     """
     if wire is None or value is None:
-        return wire is value or (wire or value) == ""
+        return wire is value or "" in (wire, value)
     if column.type in TEXT_TYPES:
         return isinstance(wire, str) and wire == value
     if column.type == "Boolean":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
-from devstack.dataverse import Emulator
+from devstack.dataverse import Emulator, create_app
+from devstack.dataverse.app import FACTS
 
 ID = "11111111-2222-3333-4444-555555555555"
 
@@ -35,8 +38,7 @@ async def test_forbidden_characters_are_refused(api: httpx.AsyncClient, method: 
 
 async def test_a_forbidden_character_is_refused_in_a_bind(api: httpx.AsyncClient) -> None:
     """Binding by key has the same forbidden characters."""
-    body = {"msemr_Link1@odata.bind": "x", "msemr_link1@odata.bind": "/contacts(msemr_azurefhirid='a:b')"}
-    del body["msemr_Link1@odata.bind"]
+    body = {"msemr_link1@odata.bind": "/contacts(msemr_azurefhirid='a:b')"}
     assert (await api.post("contacts", json=body)).status_code == 400
 
 
@@ -111,8 +113,30 @@ async def test_what_cannot_be_read_is_a_client_error(api: httpx.AsyncClient, pat
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, "0x80060888")
 
 
-async def test_keys_come_from_the_facts_file_too(tmp_path: object, api: httpx.AsyncClient) -> None:
-    """A key that the definitions show is one that URLs may use."""
-    del tmp_path
+async def test_declared_keys_are_in_the_definitions(api: httpx.AsyncClient) -> None:
+    """A key that URLs may use is one that the definitions show."""
     keys = (await api.get("EntityDefinitions(LogicalName='contact')/Keys")).json()["value"]
     assert [(key["LogicalName"], key["KeyAttributes"]) for key in keys] == [("fhirid", ["msemr_azurefhirid"])]
+
+
+async def test_keys_of_the_facts_file_work(tmp_path: Path) -> None:
+    """A key in the facts file is unique and names rows in URLs."""
+    facts = json.loads(FACTS.read_text("utf-8"))
+    facts["tables"]["contact"]["keys"] = [{"name": "number", "columns": ["governmentid"], "label": "Government"}]
+    (tmp_path / "facts.json").write_text(json.dumps(facts), "utf-8")
+    async with (
+        create_app(metadata=tmp_path / "facts.json") as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://org/api/data/v9.2/") as api,
+    ):
+        assert (await api.patch("contacts(governmentid='1')", json={})).status_code == 204
+        assert (await api.post("contacts", json={"governmentid": "1"})).status_code == 412
+
+
+async def test_a_key_of_unknown_columns_is_refused(tmp_path: Path) -> None:
+    """Facts whose key names an unknown column are refused, naming file, table, key and column."""
+    facts = json.loads(FACTS.read_text("utf-8"))
+    facts["tables"]["contact"]["keys"] = [{"name": "number", "columns": ["nothing"]}]
+    path = tmp_path / "facts.json"
+    path.write_text(json.dumps(facts), "utf-8")
+    with pytest.raises(ValueError, match=r"facts.json: table contact: .* key number: unknown columns nothing"):
+        create_app(metadata=path)

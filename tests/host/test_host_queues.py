@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from devstack.host import FunctionFailed, HostError, StartError
+from relay.errors import StoreUnavailable
 from relay.store.local import LocalStore
 
 HOST_JSON = '{"extensions": {"queues": {"visibilityTimeout": "00:00:30", "batchSize": 8, "newBatchThreshold": 4}}}'
@@ -118,6 +119,29 @@ async def test_a_sent_message_wakes_a_polling_host(hosted: Any) -> None:
         assert ("inbound", "now", 1) in up.app.seen
         await up.host.idle(delayed=True)
         assert {text for _, text, _ in up.app.seen} == {"now", "soon"}
+
+
+async def test_a_store_that_is_away_for_a_while_is_asked_again(hosted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host outlives failures of its store, and an output that could not be sent is a failed function."""
+    monkeypatch.setattr("devstack.host.queues._PAUSE", 0.01)
+    receive, failures = LocalStore.receive, iter(range(3))
+
+    async def flaky(self: LocalStore, queue: str, **options: Any) -> Any:
+        if next(failures, None) is not None:
+            raise StoreUnavailable("away")
+        return await receive(self, queue, **options)
+
+    async def full(*_: object, **__: object) -> None:
+        raise StoreUnavailable("disk full")
+
+    monkeypatch.setattr(LocalStore, "receive", flaky)
+    async with hosted("queue", **OPTIONS, real_clock=True) as up:
+        await up.store.send("inbound", "patient")
+        await up.host.idle()
+        assert up.app.seen == [("inbound", "patient", 1)]
+    async with hosted("output") as up:
+        monkeypatch.setattr(LocalStore, "send", full)
+        assert (await up.client.post("/api/send/text")).status_code == 500
 
 
 async def test_a_stopped_host_gives_its_messages_back(hosted: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json.tool
 import os
 import sys
@@ -13,6 +14,7 @@ import httpx
 import pytest
 
 from devstack.host import Host, HostError, NotServed, StartError, runtime
+from devstack.host.__main__ import main
 from devstack.host.settings import read_host_json, read_local_settings
 from relay.store.local import LocalStore
 
@@ -65,6 +67,15 @@ async def test_hosts_follow_one_another_with_fresh_modules(hosted: Any) -> None:
             assert "json.tool" not in sys.modules
     assert apps[0] is not apps[1]
     assert sys.modules["json.tool"] is kept
+    assert json.tool is kept
+
+
+async def test_a_hidden_module_is_not_found_through_its_package(hosted: Any) -> None:
+    """`from package import module` finds no module that a host has hidden."""
+    kept = json.tool
+    async with hosted("http", fresh=("json.tool",)):
+        assert not hasattr(json, "tool")
+        assert importlib.import_module("json.tool") is not kept
     assert json.tool is kept
 
 
@@ -237,16 +248,52 @@ async def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> No
     assert str(tmp_path / ".relay") in lines[-1]
 
 
-async def test_the_command_says_why_it_cannot_start(tmp_path: Path) -> None:
+def test_the_command_says_why_it_cannot_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A start error is one line and exit code 1."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "devstack.host", "--root", str(tmp_path), "--port", "0"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+    assert main(["--root", str(tmp_path), "--port", "0"]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path} has no function_app.py\n"
+
+
+@pytest.mark.parametrize("keys", ["host", "=key", "host="])
+def test_the_command_refuses_wrong_use(keys: str) -> None:
+    """A key without a name, or a name without a key, is wrong use: exit code 2."""
+    with pytest.raises(SystemExit) as exit_:
+        main(["--keys", keys])
+    assert exit_.value.code == 2
+
+
+def test_the_command_stops_for_a_signal_and_uses_the_folder_of_the_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM ends it with 0, whoever sends it; the store is where `AzureWebJobsStorage` says, seen from the root."""
+    monkeypatch.delenv("AzureWebJobsStorage", raising=False)
+    (tmp_path / "local.settings.json").write_text('{"Values": {"AzureWebJobsStorage": "file:here"}}')
+    (tmp_path / "function_app.py").write_text(
+        "import os, signal\nimport azure.functions as func\napp = func.FunctionApp()\n"
+        "@app.timer_trigger(arg_name='t', schedule='0 0 0 1 1 *', run_on_startup=True)\n"
+        "async def end(t: func.TimerRequest) -> None:\n    os.kill(os.getpid(), signal.SIGTERM)\n"
     )
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert errors.decode() == f"error: {tmp_path} has no function_app.py\n"
+    assert main(["--root", str(tmp_path), "--port", "0", "--keys", "master=m"]) == 0
+    assert f"store in {tmp_path / 'here'}" in capsys.readouterr().out
+    assert (tmp_path / "here" / "relay.sqlite").exists()
+
+
+async def test_events_that_are_no_requests_are_answered(hosted: Any) -> None:
+    """Lifespan events are acknowledged, a websocket is closed."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async with hosted("http") as up:
+        incoming = iter(["lifespan.startup", "lifespan.shutdown"])
+
+        async def receive() -> Any:
+            return {"type": next(incoming)}
+
+        await up.host.asgi({"type": "lifespan"}, receive, send)
+        await up.host.asgi({"type": "websocket"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete", "websocket.close"]
 
 
 def _little_app(root: Path, answer: str) -> Path:

@@ -164,6 +164,14 @@ def test_an_identifier_of_two_entries_is_left_to_the_database() -> None:
     assert resolve("Patient?identifier=urn:a|1", incoming) == ByIdentifier("Patient", "urn:a", "1")
 
 
+def test_only_what_is_carried_on_carries_an_identifier() -> None:
+    """Entries without a key, and versions that are passed over, do not answer for an identifier."""
+    nameless = {"resource": {"resourceType": "Patient", "identifier": [{"system": "urn:a", "value": "1"}]}}
+    older = {"resource": {"resourceType": "Patient", "id": "p1", "identifier": [{"system": "urn:a", "value": "1"}]}}
+    incoming = take_bundle({"resource": {"resourceType": "Patient", "id": "p1"}}, older, nameless, kind="history")
+    assert resolve("Patient?identifier=urn:a|1", incoming) == ByIdentifier("Patient", "urn:a", "1")
+
+
 @pytest.mark.parametrize(
     ("query", "system", "value"),
     [

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.register import register_webhook
-
 from relay.app import Relay, Seams
 from relay.inbound.service import Reply
 from relay.settings import Settings
@@ -83,7 +83,11 @@ class World:
 
     async def post(self, bundle: Mapping[str, Any] | bytes | str, **options: Any) -> Reply:
         """POST a bundle to the relay."""
-        body = bundle if isinstance(bundle, bytes) else (bundle if isinstance(bundle, str) else json.dumps(bundle)).encode()
+        body = (
+            bundle
+            if isinstance(bundle, bytes)
+            else (bundle if isinstance(bundle, str) else json.dumps(bundle)).encode()
+        )
         kind = options.pop("content_type", "application/fhir+json")
         encoding = options.pop("content_encoding", "")
         return await self.relay.inbound.post(body, kind, encoding, respond_async=options.pop("respond_async", False))
@@ -139,9 +143,14 @@ class World:
         self.dataverse.calls.clear()
         self.fhir.calls.clear()
 
-    def puts(self) -> int:
-        """Count the PUTs that the FHIR server carried out since, inside batches or not."""
-        return sum(version.op in ("create", "update") for version in self.fhir.store.log)
+    def versions(self, address: str) -> int:
+        """Count the versions that the FHIR server has of `Type/id`, deletions too."""
+        return len(self.fhir.store.versions(*address.split("/")))
+
+    def newest(self) -> dict[str, dict[str, Any]]:
+        """Return the newest version of each resource that is not deleted, by `Type/id`, without calling the server."""
+        latest = {f"{version.type}/{version.id}": version for version in self.fhir.store.log}
+        return {address: json.loads(version.body) for address, version in latest.items() if version.body is not None}
 
     async def dead(self) -> list[str]:
         """Return the codes of the dead letters."""
@@ -149,7 +158,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *, conflict_status: int = 412, events: bool = True, **settings: Any) -> AsyncIterator[World]:
+async def world(
+    folder: Path, *, conflict_status: int = 412, events: bool = True, **settings: Any
+) -> AsyncIterator[World]:
     """Build a world; `settings` are the relay's, `events` is whether Dataverse knows the webhook."""
     clock = Clock()
     store = LocalStore(folder / "store", now=clock)
@@ -187,7 +198,9 @@ async def world(folder: Path, *, conflict_status: int = 412, events: bool = True
         if events:
             tables = dict.fromkeys(each.table.name for each in relay.maps)
             tables |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
-            await register_webhook(ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org))
+            await register_webhook(
+                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org)
+            )
         it.forget_calls()
         yield it
     finally:
