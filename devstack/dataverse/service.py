@@ -120,7 +120,7 @@ class Service:
         if more and query.top is None:
             offset = (int(query.after) if query.after and query.order else 0) + len(rows)
             document["@odata.nextLink"] = reading.link(query, rows[-1], table, offset)
-        return answer(200, document, **_applied(call))
+        return answer(200, document, _applied(call))
 
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
@@ -153,7 +153,7 @@ class Service:
         if cached and condition(call, "if-none-match") == version:
             return Answer(304, {"ETag": etag(version), "OData-Version": "4.0"})
         document = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}/$entity"}
-        return answer(200, document | reading.row(table, row, query), ETag=etag(version), **_applied(call))
+        return answer(200, document | reading.row(table, row, query), {"ETag": etag(version)} | _applied(call))
 
     def _upsert(self, call: Call, table: Table, where: Address) -> Answer:
         reading = Reading(self.store, call)
@@ -190,7 +190,7 @@ class Service:
         row = self.store.get(table, row[table.primary_id]) or row
         document = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}/$entity"}
         document |= Reading(self.store, call).row(table, row, query)
-        answered = answer(201 if created else 200, document, ETag=etag(row["versionnumber"]), **_applied(call))
+        answered = answer(201 if created else 200, document, {"ETag": etag(row["versionnumber"])} | _applied(call))
         answered.headers["Location"] = uri
         return answered
 
@@ -297,4 +297,4 @@ def _applied(call: Call) -> dict[str, str]:
         if name in call.preferences:
             value = call.preferences[name]
             applied.append(f'{name}="{value}"' if name.endswith("annotations") else f"{name}={value}")
-    return {"Preference_Applied": ", ".join(applied)} if applied else {}
+    return {"Preference-Applied": ", ".join(applied)} if applied else {}

@@ -147,15 +147,16 @@ def _exact(value: object) -> orjson.Fragment:
     raise TypeError(type(value).__name__)
 
 
-def answer(status: int, document: Any, **headers: str) -> Answer:
+def answer(status: int, document: Any, headers: Mapping[str, str] | None = None) -> Answer:
     """Answer with JSON."""
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(status, {"Content-Type": JSON_TYPE, "OData-Version": "4.0", **named}, dumps(document))
+    return Answer(status, {"Content-Type": JSON_TYPE, "OData-Version": "4.0", **(headers or {})}, dumps(document))
 
 
 def refusal(error: DataverseError) -> Answer:
     """Answer with the error object."""
-    return answer(error.status, {"error": {"code": error.code, "message": error.message}}, REQ_ID=str(uuid.uuid4()))
+    return answer(
+        error.status, {"error": {"code": error.code, "message": error.message}}, {"REQ_ID": str(uuid.uuid4())}
+    )
 
 
 def etag(version: int) -> str:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Final
 from urllib.parse import quote
 from uuid import UUID
 
-Value = str | int | Decimal | UUID | None
+Value = str | int | Decimal | UUID | date | None
 """What a filter compares a property with; bool is an int here as everywhere."""
 
 _GUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -80,6 +81,10 @@ def literal(value: Value) -> str:
             return str(value)
         case UUID():
             return str(value)
+        case datetime() if value.tzinfo is not None:
+            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case date() if not isinstance(value, datetime):
+            return value.isoformat()
         case Decimal() if value.is_finite():
             return format(value, "f")
     raise ValueError(

@@ -27,6 +27,7 @@ from relay.settings import Settings
 
 ROUNDS = 5
 
+_NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
 _PRESENT = LinkResult("present")
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,10 @@ class Carrier:
         for entry in incoming.entries:
             report = Report(entry.index, _name(entry), "skipped")
             reports[entry.index] = report
-            if entry.problem is not None:
+            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.resource is not None
+            if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
+                report.issues.append(_NO_MAP)
+            elif entry.problem is not None:
                 report.result = "failed"
                 report.issues.append(entry.problem)
             elif entry.skip:
@@ -88,7 +92,7 @@ class Carrier:
     def _draft(self, entry: Entry, references: References, report: Report) -> Draft | None:
         entity_map = self._maps.for_resource(entry.resource_type)
         if entity_map is None:
-            report.issues.append(Issue("information", "no-map", "no map speaks for this resource type"))
+            report.issues.append(_NO_MAP)
             return None
         resource: Mapping[str, Any] = entry.resource or {}
         report.table = entity_map.table.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -158,7 +159,9 @@ class Locator:
         for chunk in chunked(matches, max(1, OR_TERMS // len(entity_map.match))):
             candidates = quoting.any_of(
                 *(
-                    quoting.both(*(quoting.equals(c, v) for c, v in zip(entity_map.match, values, strict=True)))
+                    quoting.both(
+                        *(_equals(entity_map.table, c, v) for c, v in zip(entity_map.match, values, strict=True))
+                    )
                     for values in chunk
                 )
             )
@@ -261,6 +264,15 @@ def where_filters(entity_map: EntityMap, *, through: str = "") -> Iterator[str]:
     """Yield the conditions of the map's `where`, seen through a navigation property when one is named."""
     for column, value in entity_map.where.items():
         yield quoting.equals(column, value, through=through)
+
+
+def _equals(table: Table, column: str, value: Scalar) -> str:
+    """Compare a column as its type wants it: dates stand in a filter without quotes."""
+    facts = table.columns[column]
+    if facts.type == "DateTime" and isinstance(value, str):
+        moment = date.fromisoformat(value) if facts.format == "DateOnly" else datetime.fromisoformat(value)
+        return quoting.equals(column, moment)
+    return quoting.equals(column, value)
 
 
 def row_of(table: Table, values: Mapping[str, Any]) -> Row:

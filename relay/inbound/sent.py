@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from relay.fhir import json_text
 from relay.fhir.json_text import Span
-from relay.inbound.entries import Entry
+from relay.inbound.entries import Entry, Incoming
 
 
 class SentBodies:
     """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, incoming: Incoming) -> None:
         self._text = text
-        whole = json_text.document(text)
-        listed = json_text.member(text, whole, "entry")
-        self._single = whole
-        self._entries: Sequence[Span] | None = json_text.elements(text, listed.start) if listed else None
+        self._single = json_text.document(text)
+        self._entries: Sequence[Span] | None = None
+        if incoming.type != "resource":  # a List has an `entry` of its own
+            listed = json_text.member(text, self._single, "entry")
+            self._entries = json_text.elements(text, listed.start) if listed else []
 
     def of(self, entry: Entry) -> tuple[str, str]:
         """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no version."""

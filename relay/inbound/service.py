@@ -7,8 +7,9 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -19,7 +20,7 @@ from relay.inbound.limits import read_text
 from relay.inbound.outcome import http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
-from relay.store import Store
+from relay.store import Receipt, Store
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.work import Backoff, DeadLetters
 from relay.telemetry import Meter, metered
@@ -28,6 +29,7 @@ QUEUE = "inbound"
 PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
 DROPPED_OUTCOMES = "bundles-outcome"
+LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 
 _NO_CALLS = Meter()
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
@@ -97,46 +99,65 @@ class Inbound:
         try:
             self._check_size(body)
             incoming, sent = self._read(job, body)
+            # What is checked need not be kept: a header can be longer than a message.
+            job = replace(job, content_type=content_type.partition(";")[0].strip())
             if respond_async or len(body) > self._settings.async_over_bytes:
-                await self._keep(job, body)
-                await self._store.send(QUEUE, _dump(job))
+                await self._accept(job, body)
                 return Reply(202, job=job.id)
-            return await self._now_or_later(job, body, incoming, sent)
+            # If this process dies, the worker finds this message and does what is left.
+            resume = await self._accept(job, body, delay=self._settings.resume_after)
+            return await self._now_or_later(job, body, incoming, sent, resume)
         except Refused as refused:
             return Reply(refused.status, operation_outcome(refused, refused.status))
-        except StoreUnavailable as error:
-            log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-            return Reply(503, operation_outcome(error, 503), retry_after=30)
-
-    async def _now_or_later(self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None) -> Reply:
-        await self._keep(job, body)
-        # If this process dies, the worker finds this message and does what is left.
-        resume = await self._store.send(QUEUE, _dump(job), delay=self._settings.resume_after)
-        try:
-            outcome = await self._carry(job, incoming, sent)
         except StoreUnavailable:
+            log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
+            return _unavailable()
+
+    async def _accept(self, job: Job, body: bytes, *, delay: timedelta = timedelta(0)) -> Receipt:
+        """Keep the body and its message, or neither; raises StoreUnavailable."""
+        await self._keep(job, body)
+        try:
+            return await self._store.send(QUEUE, _dump(job), delay=delay)
+        except StoreUnavailable:
+            with suppress(StoreUnavailable):  # then `expire` finds it
+                await self._store.delete_blob(PAYLOADS, job.id)
             raise
+
+    async def _now_or_later(
+        self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
+    ) -> Reply:
+        """Carry out what is accepted; whatever the store does from here on, `resume` sees to the end."""
+        try:
+            try:
+                outcome = await self._carry(job, incoming, sent)
+            except StoreUnavailable:
+                raise
+            except Terminal as error:
+                outcome = await self._give_up(job, body, error)
         except Transient as error:
-            delay = self._backoff.delay(0, error.retry_after)
-            await self._store.send(QUEUE, _dump(replace(job, attempt=1)), delay=delay)
-            await self._store.cancel(resume)
             log.warning("a bundle is put off: %s", error.code)
+            with suppress(StoreUnavailable):
+                delay = self._backoff.delay(0, error.retry_after)
+                await self._store.send(QUEUE, _dump(replace(job, attempt=1)), delay=delay)
+                await self._store.cancel(resume)
             return Reply(202, job=job.id)
-        except Terminal as error:
-            outcome = await self._give_up(job, body, error)
-        await self._store.cancel(resume)
-        await self._store.delete_blob(PAYLOADS, job.id)
+        with suppress(StoreUnavailable):
+            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._store.cancel(resume)
         return Reply(http_status(outcome), outcome, job.id)
 
     async def status(self, job_id: str) -> Reply:
         """Answer how a job stands: 200 and its outcome, 202 while it runs, 404 when nobody knows it (any more)."""
         if not _JOB_ID.fullmatch(job_id):
             return _unknown()
-        if (outcome := await self._outcome(job_id)) is not None:
-            outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
-            return Reply(200, outcome, job_id)
-        if await self._store.get_blob(PAYLOADS, job_id) is not None:
-            return Reply(202, job=job_id)
+        try:
+            if (outcome := await self._outcome(job_id)) is not None:
+                outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
+                return Reply(200, outcome, job_id)
+            if await self._store.get_blob(PAYLOADS, job_id) is not None:
+                return Reply(202, job=job_id)
+        except StoreUnavailable:
+            return _unavailable()
         return _unknown()
 
     # --- by blob and queue
@@ -192,12 +213,14 @@ class Inbound:
         await self._dead_letters.put("blob", "poison", text, subject=(text,))
 
     async def expire(self, before: datetime) -> int:
-        """Delete outcomes older than that and return their number."""
+        """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
+        unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
         gone = 0
-        for blob in await self._store.list_blobs(OUTCOMES):
-            if blob.modified < before:
-                await self._store.delete_blob(OUTCOMES, blob.name)
-                gone += 1
+        for container, limit in ((OUTCOMES, before), (PAYLOADS, unasked)):
+            for blob in await self._store.list_blobs(container):
+                if blob.modified < limit:
+                    await self._store.delete_blob(container, blob.name)
+                    gone += 1
         return gone
 
     # --- the parts
@@ -208,7 +231,7 @@ class Inbound:
             said["content_type"] = "application/json"
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
-        return incoming, SentBodies(read_text(body, **said)) if trusted else None  # type: ignore[arg-type]  # as above
+        return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self._settings.max_body_bytes:
@@ -233,7 +256,10 @@ class Inbound:
     async def _remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
         data = json.dumps(outcome, indent=1).encode()
         if job.name:
-            await self._store.put_blob(DROPPED_OUTCOMES, f"{job.name}.json", data)
+            try:
+                await self._store.put_blob(DROPPED_OUTCOMES, f"{job.name}.json", data)
+            except ValueError:  # the longest of names have no room for four letters more
+                log.warning("bundle %s: no outcome can stand beside its file", job.id)
         await self._store.put_blob(OUTCOMES, f"{job.id}.json", data)
 
     async def _outcome(self, job_id: str) -> dict[str, Any] | None:
@@ -258,6 +284,11 @@ def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
     outcome = render_outcome(job.id, job.tag, [], _NO_CALLS)
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
     return {**outcome, "status": "failed", "issues": [issue]}
+
+
+def _unavailable() -> Reply:
+    error = StoreUnavailable("the store does not answer: ask again")  # its own text names files of this machine
+    return Reply(503, operation_outcome(error, 503), retry_after=30)
 
 
 def _unknown() -> Reply:

@@ -22,7 +22,7 @@ Place = tuple[str | int, ...]
 """Where in a document something stands, such as `("attributes", 3, "copy")`."""
 
 _INTEGER = re.compile(r"[+-]?(?:0|[1-9][0-9]*)")
-_DECIMAL = re.compile(r"[+-]?(?:0|[1-9][0-9]*)?\.?[0-9]+(?:[eE][+-]?[0-9]{1,3})?")
+_DECIMAL = re.compile(r"[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _WORDS = {"true": True, "false": False, "null": None, "~": None, "": None}
 _TEXT_TAG = "tag:yaml.org,2002:str"
 _PLAIN_TAGS = frozenset(

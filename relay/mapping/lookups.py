@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from relay.mapping.actions import Line, Reading, Sourced, action
 from relay.mapping.building import Building, Scope, near
 from relay.mapping.document import Place
-from relay.mapping.model import Column, Concept, Issue
+from relay.mapping.model import Column, Concept, Issue, Scalar
 from relay.mapping.paths import Every, Filter, Index, Member, Misfit, Path, path_of
 from relay.mapping.r4 import RESOURCE_TYPES
 from relay.mapping.shape import ConceptShape, ReferenceShape, Shape, SourcedShape
-from relay.mapping.values import LOOKUP_TYPES, Unfit, converter, truncated
+from relay.mapping.values import LOOKUP_TYPES, Unfit, converter
 
 CONCEPT_TABLE = "msemr_codeableconcept"
 _RANK = {"information": 0, "warning": 1}
@@ -122,9 +122,9 @@ class ConceptLine(Sourced[ConceptShape]):
 
     shape: ClassVar[type[Shape]] = ConceptShape
     type: int
-    code: Column
-    name_length: int
-    text_length: int
+    code: Callable[[Any], Scalar] = field(repr=False)
+    name: Callable[[Any], Scalar] = field(repr=False)
+    text: Callable[[Any], Scalar] = field(repr=False)
 
     @classmethod
     def build(cls, spec: ConceptShape, scope: Scope, place: Place) -> ConceptLine:
@@ -147,9 +147,9 @@ class ConceptLine(Sourced[ConceptShape]):
         return cls(
             replace(reading, readers=readers),
             number,
-            facts["msemr_code"],
-            facts["msemr_name"].max_length or 100,
-            facts["msemr_text"].max_length or 2000,
+            converter(facts["msemr_code"]),
+            converter(facts["msemr_name"], length="truncate"),
+            converter(facts["msemr_text"], length="truncate"),
         )
 
     def write(self, item: Any, into: Building) -> None:
@@ -189,11 +189,9 @@ class ConceptLine(Sourced[ConceptShape]):
         code, display = element.get("code"), element.get("display")
         if code is None or code == "":
             return None
-        if any(part is not None and not isinstance(part, str) for part in (text, display)):
-            raise Misfit
-        # Dataverse takes the name as it was first written: the source's own words, cut where the column ends
-        name = truncated(display or text or code, self.name_length)
-        return Concept(self.type, str(converter(self.code)(code)), name, truncated(text or "", self.text_length))
+        # a row keeps the name it was created with: the source's own words, cut where the column ends
+        name = self.name(display or text or code)
+        return Concept(self.type, str(self.code(code)), str(name), str(self.text(text or "")))
 
 
 def _lookup_column(spec: SourcedShape, scope: Scope, place: Place) -> Column:

@@ -9,7 +9,7 @@ from typing import Any
 from relay.mapping.building import Building
 from relay.mapping.expansions import IDENTIFIER
 from relay.mapping.model import Draft, EntityMap, Issue, Resolve, Resource, Source
-from relay.mapping.values import Unfit, text_length, to_column
+from relay.mapping.values import Unfit, to_column
 
 _GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NEVER_MAPPED = frozenset({"resourceType", "id", "meta"})
@@ -50,10 +50,11 @@ def _identity(entity_map: EntityMap, resource: Resource, into: Building) -> str:
     if not isinstance(identity, str) or not identity:
         into.issues.append(Issue("error", "no-id", "the resource has no id, so it has no row", "id"))
         return ""
-    limit = entity_map.table.columns[entity_map.key].max_length
-    if limit is not None and text_length(identity) > limit:
-        message = f"{entity_map.key} holds {limit} characters, the id has {text_length(identity)}"
-        into.issues.append(Issue("error", "id-too-long", message, entity_map.key))
+    try:
+        to_column(entity_map.table.columns[entity_map.key], identity)
+    except Unfit as unfit:
+        code = "id-too-long" if unfit.code == "too-long" else unfit.code
+        into.issues.append(Issue("error", code, str(unfit), entity_map.key))
         return identity
     into.columns[entity_map.key] = identity
     into.sources[entity_map.key] = Source(entity_map.file, 1, "$.id")

@@ -141,11 +141,7 @@ def _decimal(column: Column) -> Callable[[Any], Scalar]:
     places = column.precision if column.precision is not None else _PLACES[column.type]
 
     def convert(value: Any) -> Scalar:
-        number = _number(column, value)
-        try:
-            return _rounded(number, places)
-        except InvalidOperation:
-            raise Unfit("out-of-range", f"{column.name} cannot hold so many digits") from None
+        return _rounded(_number(column, value), places)
 
     return convert
 

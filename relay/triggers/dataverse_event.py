@@ -26,5 +26,6 @@ async def dataverse_event(req: func.HttpRequest) -> func.HttpResponse:
         return answer(refused.status, {"error": {"code": refused.code, "message": str(refused)}})
     except StoreUnavailable as error:
         log.error("an event could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-        return answer(503, {"error": {"code": error.code, "message": str(error)}}, {"Retry-After": "30"})
+        message = "the store does not answer: send it again"  # its own text names files of this machine
+        return answer(503, {"error": {"code": error.code, "message": message}}, {"Retry-After": "30"})
     return answer(202)

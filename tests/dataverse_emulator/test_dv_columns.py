@@ -121,8 +121,8 @@ async def test_decimals_keep_their_digits(api: httpx.AsyncClient) -> None:
     made = await api.post("msemr_encounters", content=body, headers={"Content-Type": "application/json"})
     text = (await api.get(made.headers["OData-EntityId"])).text
     assert '"msemr_encounterlength":12345678901.0123456789' in text
-    made = await api.post("contacts", json={"annualincome": 1.00005})
-    assert '"annualincome":1.0001' in (await api.get(made.headers["OData-EntityId"])).text.replace("1.0000,", "1.0001,")
+    made = await api.post("contacts", json={"annualincome": 1.00006})
+    assert '"annualincome":1.0001' in (await api.get(made.headers["OData-EntityId"])).text
 
 
 async def test_times_are_cut_to_seconds_in_utc(api: httpx.AsyncClient) -> None:

@@ -12,6 +12,7 @@ import pytest
 REPO = Path(__file__).parents[2]
 FACTS: dict[str, Any] = json.loads((REPO / "maps/metadata.json").read_text("utf-8"))
 DATA = Path(os.environ.get("RELAY_TEST_DATA") or REPO.parent / "shared" / "data")
+NAME = "msemr-schema.json"
 HEALTHCARE = ("contact", "account", "msemr_encounter", "msemr_careplan", "msemr_codeableconcept")
 IDENTIFIERS = {
     "prefix_patientidentifier": ("prefix_patient", "contact", "prefix_Patient"),
@@ -59,9 +60,9 @@ TARGETS_LEFT_OPEN = {
 
 @pytest.fixture(scope="module")
 def model() -> dict[str, Any]:
-    path = DATA / "msemr-schema.json"
-    if not path.exists():
-        pytest.skip(f"{path} is not there: set RELAY_TEST_DATA to the folder of the Common Data Model extract")
+    path = next((folder / NAME for folder in (DATA, DATA.parent) if (folder / NAME).exists()), None)
+    if path is None:
+        pytest.skip(f"no {NAME} here: set RELAY_TEST_DATA to the folder that holds it")
     document: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return document
 

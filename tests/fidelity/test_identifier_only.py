@@ -6,9 +6,9 @@ import fhir_texts
 from fhir_texts import GUID, OTHER, SYSTEM, exactly, taken_out
 from hypothesis import given
 from hypothesis import strategies as st
-from support.data import need_fhir_data, resources
 
 from relay.fhir.identifiers import Added, Conflict, Present, add_identifier, mark_old
+from support.data import need_fhir_data, resources
 
 ENTRY = f'{{"system":"{SYSTEM}","value":"{GUID}"}}'
 some = fhir_texts.arrays(fhir_texts.identifiers() | fhir_texts.values.filter(lambda text: not text.startswith("{")))

@@ -44,3 +44,13 @@ def verdicts(incoming: Incoming) -> list[str]:
     """Say what became of each entry, in order."""
     assert [entry.index for entry in incoming.entries] == list(range(len(incoming.entries)))
     return [verdict(entry) for entry in incoming.entries]
+
+
+def references(value: Any) -> list[str]:
+    """Collect the text of every Reference in parsed JSON."""
+    if isinstance(value, list):
+        return [found for each in value for found in references(each)]
+    if not isinstance(value, dict):
+        return []
+    own = [value["reference"]] if isinstance(value.get("reference"), str) else []
+    return own + [found for each in value.values() for found in references(each)]

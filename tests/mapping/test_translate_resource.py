@@ -181,7 +181,7 @@ def test_no_json_makes_translating_raise(data: st.DataObject) -> None:
         inside = resource
         for key in place[:-1]:
             inside = inside[key]
-        inside[place[-1]] = data.draw(JUNK)
+        inside[place[-1]] = copy.deepcopy(data.draw(JUNK))
     entity = SHIPPED.for_resource(kind)
     assert entity is not None
     made = translate(entity, resource, resolve)

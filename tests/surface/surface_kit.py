@@ -19,9 +19,9 @@ from devstack.host import Host
 from devstack.register import register_webhook
 from support.world import API, FHIR, ORG, ROOT, Clock
 
+from relay.errors import StoreUnavailable
 from relay.inbound.service import OUTCOMES, PAYLOADS
 from relay.mapping.load import MapSet, load_maps
-from relay.store import Store
 from relay.store.local import LocalStore
 
 BUNDLES = ROOT / "tests" / "bundles"
@@ -40,7 +40,9 @@ MAPPED = (
     "prefix_careplanidentifiers",
 )
 
-Wrap = Callable[[LocalStore], Store]
+_MARKS = {"createdon", "modifiedon", "versionnumber"}
+
+Wrap = Callable[[LocalStore], Any]
 
 
 @functools.cache
@@ -95,8 +97,11 @@ class Surface:
         return [row for name in names for row in self.dataverse.store.query(f'select * from "{name}"', [])]  # noqa: S608 - names of the test
 
     def snapshot(self) -> dict[str, Any]:
-        """Return what both databases hold, to compare with later."""
-        return {"rows": self.rows(), "fhir": [(each.op, each.key) for each in self.fhir.store.log]}
+        """Return what both databases hold, without the marks of when it came, to compare with others."""
+        rows = [{key: value for key, value in row.items() if value is not None and key not in _MARKS} for row in self.rows()]
+        live = {name: each for name in ("Patient", "Organization") for name, each in self.fhir.store.live(name).items()}
+        resources = {name: _content(json.loads(each.body)) for name, each in live.items()}
+        return {"rows": sorted(rows, key=str), "fhir": resources}
 
     def forget_calls(self) -> None:
         """Begin to count requests anew."""
@@ -135,6 +140,33 @@ class Surface:
         assert found.status_code == 200, (found.status_code, found.text)
         outcome: dict[str, Any] = found.json()
         return outcome
+
+
+class Flaky:
+    """A store of which one call in a row fails: the one numbered `at` (None: none, -1: every one).
+
+    With `late` the call is carried out and only its answer lost. `names` are the calls so far.
+    """
+
+    def __init__(self, inner: LocalStore, *, at: int | None = None, late: bool = False) -> None:
+        self.at, self.late = at, late
+        self.names: list[str] = []
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._inner, name)
+
+        async def flaky(*arguments: Any, **options: Any) -> Any:
+            struck = self.at in (-1, len(self.names))
+            self.names.append(name)
+            if struck and not self.late:
+                raise StoreUnavailable("the disk is away")
+            result = await call(*arguments, **options)
+            if struck:
+                raise StoreUnavailable("the disk went away")
+            return result
+
+        return call if name == "close" else flaky
 
 
 @asynccontextmanager
@@ -203,6 +235,10 @@ async def surface(
         it.forget_calls()
         yield it
         await org.webhooks.idle()
+
+
+def _content(resource: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resource.items() if name != "meta"}
 
 
 class _Handed(httpx.AsyncBaseTransport):

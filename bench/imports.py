@@ -1,0 +1,62 @@
+"""Cold start: what a fresh interpreter needs to import the whole app, and to take one event."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+
+from figures import ROOT, Figure
+
+RUNS = 7
+
+_CLOCK = "import sys, time, json; began = time.perf_counter()\n"
+_TELL = (
+    "\nms = (time.perf_counter() - began) * 1000"
+    "\nheavy = [n for n in ('httpx', 'msal', 'azure.identity', 'fhir.resources', 'pydantic', 'yaml') if n in sys.modules]"
+    "\nprint(json.dumps({'ms': ms, 'modules': len(sys.modules), 'heavy': heavy}))"
+)
+_EVENT = """
+import asyncio
+import relay.triggers.dataverse_event
+from relay.app import get_relay
+event = {"PrimaryEntityName": "contact", "PrimaryEntityId": "00000000-0000-4000-8000-000000000001",
+         "MessageName": "Create", "OrganizationId": "00000000-0000-4000-8000-000000000002"}
+async def take():
+    await get_relay().take_event(json.dumps(event).encode())
+    await get_relay().aclose()
+asyncio.run(take())
+"""
+PROGRAMS = {
+    "cold_import_function_app": "import function_app",
+    "cold_first_event": _EVENT,
+    "cold_import_azure_functions": "import azure.functions",
+}
+
+
+def run() -> Iterator[Figure]:
+    """Time each in fresh processes, byte code compiled: the whole app, one event to the end, and the floor of both."""
+    for name, program in PROGRAMS.items():
+        told = [_once(program) for _ in range(RUNS + 1)][1:]  # the first one compiles
+        times = [each["ms"] for each in told]
+        more = {"best": round(min(times), 1), "modules": told[0]["modules"], "heavy": told[0]["heavy"]}
+        if name == "cold_first_event":
+            more["target"] = 300
+        yield Figure(name, round(statistics.median(times), 1), "ms", more)
+
+
+def _once(program: str) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+        done = subprocess.run(  # noqa: S603 - this interpreter, and a program written above
+            [sys.executable, "-c", _CLOCK + program + _TELL],
+            cwd=ROOT,
+            env={"PATH": "", "RELAY_STORE": f"file:{folder}", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    told: dict[str, object] = json.loads(done.stdout)
+    return told

@@ -1,0 +1,73 @@
+"""Peak memory of a process that carries the largest published bundle; the servers run in another process."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+from figures import ROOT, Figure, skipped
+from material import BEFORE, LARGEST, bundle_of, published
+
+from devstack import dataverse as dataverse_emulator
+from devstack import fhir as fhir_server
+from devstack.host.serve import serving
+
+NAME = "peak_memory_largest_bundle"
+MAPPED = ("Patient", "Practitioner", "Organization", "Encounter", "CarePlan")
+
+
+def run() -> Iterator[Figure]:
+    """Carry the bundle in a process of its own and report the highest mark of its memory."""
+    paths = [published(name) for name in (*BEFORE, LARGEST)]
+    if any(path is None for path in paths):
+        yield skipped(NAME, "MB", "the published Synthea bundles are not here: set RELAY_TEST_DATA to their folder")
+        return
+    yield asyncio.run(_measure([path for path in paths if path is not None]))
+
+
+async def _measure(paths: list[Path]) -> Figure:
+    org = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json")
+    server = fhir_server.create_app()
+    try:
+        async with serving(org) as org_url, serving(server) as fhir_url:
+            async with httpx.AsyncClient(timeout=120) as http:
+                for path in paths:
+                    (await http.post(fhir_url, content=_puts(path), headers=_FHIR)).raise_for_status()
+            for path in paths[:-1]:
+                await _child(path, org_url, fhir_url)
+            told = await _child(paths[-1], org_url, fhir_url)
+    finally:
+        await org.aclose()
+    peak = told.pop("peak_mb")
+    return Figure(NAME, peak, "MB", {**told, "target": 400})
+
+
+_FHIR = {"Content-Type": "application/fhir+json"}
+
+
+def _puts(path: Path) -> bytes:
+    """Return the resources of mapped types as PUTs, so that the server has them under the ids they are sent with."""
+    entries = json.loads(gzip.decompress(path.read_bytes()))["entry"]
+    chosen = [each["resource"] for each in entries if each["resource"]["resourceType"] in MAPPED]
+    # References between the entries are of no interest here and would have to be rewritten.
+    kept = ("resourceType", "id", "identifier", "name", "status", "intent")
+    return bundle_of(*({name: each[name] for name in kept if name in each} for each in chosen))
+
+
+async def _child(path: Path, org_url: str, fhir_url: str) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).with_name("largest.py")), str(path), org_url, fhir_url]
+    with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
+        process = await asyncio.create_subprocess_exec(*command, folder, cwd=ROOT, stdout=subprocess.PIPE)
+        out, _ = await process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{path.name} was not carried out")
+    told: dict[str, Any] = json.loads(out)
+    return told
