@@ -57,7 +57,7 @@ def run() -> Iterator[Figure]:
     sets = [change_set(each.operations, "bench") for each in planned.resources]
     answers = _answers(sets)
     texts = [json.dumps(each) for each in patients(COUNT)]
-    locator = Locator(cast(DataverseClient, _Nobody()), maps)
+    locator = Locator(cast("DataverseClient", _Nobody()), maps)
     stages: dict[str, Callable[[], object]] = {
         "parse": lambda: _parse(body, limits),
         "translate": lambda: _translate(incoming, maps),

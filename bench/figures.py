@@ -31,7 +31,7 @@ class Figure:
 
 def skipped(bench: str, unit: str, reason: str) -> Figure:
     """Return the figure of a bench that could not run here."""
-    return Figure(bench, None, unit, {"skipped": reason})
+    return Figure(bench, None, unit, {"not_run": reason})
 
 
 def best_of(rounds: int, repeats: int, work: Callable[[], object], clock: Callable[[], float]) -> tuple[float, float]:

@@ -31,8 +31,8 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-async def main(path: Path, org_url: str, fhir_url: str, folder: Path) -> dict[str, float | int]:
-    """Carry the file and return peak and start of memory, entries by result, calls and seconds."""
+async def main(body: bytes, org_url: str, fhir_url: str, folder: Path) -> dict[str, float | int]:
+    """Carry the body and return peak and start of memory, entries by result, calls and seconds."""
     settings = Settings(
         dataverse_url=org_url,
         fhir_url=fhir_url,
@@ -43,7 +43,6 @@ async def main(path: Path, org_url: str, fhir_url: str, folder: Path) -> dict[st
     )
     relay = Relay(settings, store=LocalStore(folder))
     _ = (relay.maps, relay.inbound)
-    body = path.read_bytes()
     before = peak_mb()
     began = time.perf_counter()
     reply = await relay.inbound.post(body, "application/fhir+json", "gzip", respond_async=False)
@@ -64,4 +63,4 @@ async def main(path: Path, org_url: str, fhir_url: str, folder: Path) -> dict[st
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4])))))
+    print(json.dumps(asyncio.run(main(Path(sys.argv[1]).read_bytes(), sys.argv[2], sys.argv[3], Path(sys.argv[4])))))

@@ -9,8 +9,10 @@ from figures import Figure
 MEANINGS: dict[str, tuple[str, str]] = {
     "calls_per_bundle": (
         "HTTP calls for 100 new patients with 4 identifiers each",
-        "the inbound request, one read and one write of Dataverse, one batch of reads and one of PUTs on the FHIR server; "
-        "the reference architecture makes 2N + 2 to 4N + 2, here {reference_least} to {reference_most}",
+        (
+            "the inbound request, one read and one write of Dataverse, one batch of reads and one of PUTs on the FHIR server; "
+            "the reference architecture makes 2N + 2 to 4N + 2, here {reference_least} to {reference_most}"
+        ),
     ),
     "calls_per_bundle_trusted": (
         "the same with `RELAY_TRUST_SENT_BODIES=true`",
@@ -33,24 +35,32 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "path_filtered": ("`{path}`", "an element path with a filter of two equalities"),
     "resources_per_second_validate_off": (
         "whole flow, `RELAY_VALIDATE=off`",
-        "bundles of {bundle} new patients, both servers in the same process on the same core; the relay's own share is "
-        "{relay_cpu_ms_per_resource} ms of CPU a resource ({relay_alone_per_second} resources a second), the two "
-        "emulated servers take {servers_cpu_ms_per_resource} ms",
+        (
+            "bundles of {bundle} new patients, both servers in the same process on the same core; the relay's own share is "
+            "{relay_cpu_ms_per_resource} ms of CPU a resource ({relay_alone_per_second} resources a second), the two "
+            "emulated servers take {servers_cpu_ms_per_resource} ms"
+        ),
     ),
     "resources_per_second_validate_warn": (
         "whole flow, `RELAY_VALIDATE=warn`",
-        "the same with each resource checked by fhir.resources; the relay's own share is {relay_cpu_ms_per_resource} ms "
-        "({relay_alone_per_second} resources a second)",
+        (
+            "the same with each resource checked by fhir.resources; the relay's own share is {relay_cpu_ms_per_resource} ms "
+            "({relay_alone_per_second} resources a second)"
+        ),
     ),
     "peak_memory_largest_bundle": (
         "peak memory, largest Synthea bundle",
-        "{entries} entries, {created} of mapped types, {rows} rows, {calls} calls, {seconds} s; {before_mb} MB before "
-        "the bundle came; the servers run in another process",
+        (
+            "{entries} entries, {created} of mapped types, {rows} rows, {calls} calls, {seconds} s; {before_mb} MB before "
+            "the bundle came; the servers run in another process"
+        ),
     ),
     "webhook_intake_in_process_p99": (
         "Dataverse webhook, in process, p99",
-        "the real function in the Functions runtime, event stored on disk before the answer; p50 {p50} ms, {events} events "
-        "of {event_bytes} bytes",
+        (
+            "the real function in the Functions runtime, event stored on disk before the answer; p50 {p50} ms, {events} events "
+            "of {event_bytes} bytes"
+        ),
     ),
     "webhook_intake_loopback_p99": (
         "Dataverse webhook, loopback HTTP, p99",
@@ -58,14 +68,16 @@ MEANINGS: dict[str, tuple[str, str]] = {
     ),
     "cold_import_function_app": (
         "import `function_app`",
-        "what indexing costs a fresh worker; median of fresh processes, best {best} ms",
+        "what indexing costs a fresh worker; best of fresh processes, median {median} ms",
     ),
     "cold_first_event": (
         "first event, cold",
-        "import what the webhook needs, read the settings, open the store, store one event; neither httpx nor msal is loaded; "
-        "best {best} ms",
+        (
+            "import what the webhook needs, read the settings, open the store, store one event; neither httpx nor msal is loaded; "
+            "median {median} ms"
+        ),
     ),
-    "cold_import_azure_functions": ("import `azure.functions`", "the floor under both, best {best} ms"),
+    "cold_import_azure_functions": ("import `azure.functions`", "the floor under both, median {median} ms"),
 }
 
 SECTIONS: dict[str, str] = {
@@ -90,7 +102,8 @@ def render(figures: Sequence[Figure]) -> str:
         "",
         f"Measured on: {size}.",
         "",
-        "CPU figures are process time and the best of seven rounds: what the work costs, without what else the machine did.",
+        "CPU figures are process time and the best of seven rounds, cold starts the best of nine processes: what the work costs,",
+        "without what else the machine did.",
         "The two servers are the emulators of this repository, so the whole-flow figures say what the relay costs, not what",
         "Dataverse and a real FHIR server take. Nothing here was measured against an Azure deployment.",
     ]
@@ -104,8 +117,8 @@ def render(figures: Sequence[Figure]) -> str:
 
 def _row(figure: Figure) -> str:
     what, meaning = MEANINGS[figure.bench]
-    if "skipped" in figure.more:
-        return f"| {what} | not measured | | {figure.more['skipped']} |"
+    if "not_run" in figure.more:
+        return f"| {what} | not measured | | {figure.more['not_run']} |"
     words = (
         what.format(**figure.more),
         f"{figure.value} {figure.unit}",

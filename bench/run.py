@@ -16,8 +16,8 @@ import calls
 import cpu
 import flow
 import imports
-import intake
 import memory
+import webhook
 from figures import Figure, machine
 from page import render
 
@@ -26,7 +26,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "cpu": cpu.run,
     "flow": flow.run,
     "memory": memory.run,
-    "intake": intake.run,
+    "webhook": webhook.run,
     "imports": imports.run,
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,6 +45,7 @@ class Seams:
     fhir: httpx.AsyncBaseTransport | None = None
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    clock: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
 
 
@@ -79,7 +81,7 @@ class Relay:
             self.settings.dataverse_url,
             auth=dataverse_auth(self.settings),
             transport=self.seams.dataverse,
-            governor=Governor(sleep=self.seams.sleep, jitter=self.seams.draw),
+            governor=Governor(sleep=self.seams.sleep, clock=self.seams.clock, jitter=self.seams.draw),
             timeout=self.settings.timeout.total_seconds(),
         )
 

@@ -88,11 +88,8 @@ class Emulator(Control):
     def declare_key(self, table: str, *columns: str, name: str = "") -> None:
         """Give a table an alternate key; raises ValueError for unknown columns, KeyError for an unknown table."""
         facts = self.metadata.tables[table]
-        key = Key(
-            name or "_".join((*columns, "key")),
-            columns,
-            ", ".join(facts.columns[c].label for c in columns if c in facts.columns),
-        )
+        name = name or "_".join((*columns, "key"))
+        key = Key(name, columns, name)
         facts.check_key(key)
         self.store.create_key(facts, key)
         facts.keys.append(key)

@@ -46,7 +46,8 @@ _EDM: Final = {
     "Customer": "Edm.Guid",
     "Owner": "Edm.Guid",
 }
-_STEP: Final = {"Decimal": Decimal("1e-10"), "Money": Decimal("1e-4")}
+_STEP: Final = {"Decimal": Decimal("1e-10"), "Double": Decimal("1e-10"), "Money": Decimal("1e-4")}
+_WIDEST: Final = {"Decimal": 1e11, "Double": 1e11, "Money": 922337203685477}
 _GUID: Final = re.compile(r"\{?([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\}?", re.IGNORECASE)
 _INSTANT: Final = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d)(?::(\d\d)(?:\.\d{1,12})?)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
@@ -100,11 +101,10 @@ def check(table: Table, column: Column, value: Any) -> object:
         raise InvalidPayload(
             table.entity_set, f"Cannot convert the literal '{shown}' to the expected type '{edm(column)}'."
         )
-    _limits(table, column, kept)
+    check_limits(table, column, kept)
     if column.type in EXACT:
         number = Decimal(str(kept))
-        step = _STEP.get(column.type)
-        number = number.quantize(step, ROUND_HALF_EVEN) if step else number
+        number = number.quantize(_STEP[column.type], ROUND_HALF_EVEN)
         return format(number.normalize() + 0, "f")
     return kept if kept != "" else None
 
@@ -146,7 +146,8 @@ _CHECKS: Final[dict[str, Callable[[Column, Any], object]]] = {
 }
 
 
-def _limits(table: Table, column: Column, kept: Any) -> None:
+def check_limits(table: Table, column: Column, kept: Any) -> None:
+    """Check a kept value's length, option or range; raises the error Dataverse gives."""
     if isinstance(kept, str) and column.type in TEXTS:
         if bad := _NOT_XML.search(kept):
             raise InvalidCharacter(column.name, ord(bad[0]))
@@ -158,9 +159,12 @@ def _limits(table: Table, column: Column, kept: Any) -> None:
     elif column.type == "DateTime":
         if int(kept[:4]) < _FIRST_YEAR:
             raise DateOutOfRange(kept)
-    elif isinstance(kept, int | Decimal):
-        low, high = column.minimum, column.maximum
-        if (low is not None and kept < Decimal(str(low))) or (high is not None and kept > Decimal(str(high))):
+    elif column.type in EXACT or isinstance(kept, int):
+        widest = _WIDEST.get(column.type)
+        low = column.minimum if column.minimum is not None or widest is None else -widest
+        high = column.maximum if column.maximum is not None else widest
+        number = Decimal(str(kept))
+        if (low is not None and number < Decimal(str(low))) or (high is not None and number > Decimal(str(high))):
             limits = f"{'' if low is None else low:}-{'' if high is None else high:}"
             raise OutOfRange(table.name, column.name, kept, limits, whole=isinstance(kept, int))
 
@@ -228,6 +232,21 @@ def formatted(column: Column, kept: Any) -> str | None:
     if column.type == "Money":
         return f"${Decimal(kept):,.2f}"
     return f"{Decimal(kept):,.2f}" if column.type in EXACT else None
+
+
+def fits(column: Column, kept: object) -> bool:
+    """Say whether a value is one that is kept for a column of this type; lengths and ranges do not count."""
+    if column.type in WHOLE or column.type == "Boolean":
+        return type(kept) is int and kept in _INT64
+    if not isinstance(kept, str):
+        return False
+    if column.type in EXACT:
+        return re.fullmatch(r"-?[0-9]{1,40}(\.[0-9]{1,40})?", kept, re.ASCII) is not None
+    if column.type in GUIDS:
+        return guid(kept) == kept
+    if column.type == "DateTime":
+        return (day(kept) if column.format == "DateOnly" else instant(kept)) == kept
+    return _NOT_XML.search(kept) is None
 
 
 def now() -> str:

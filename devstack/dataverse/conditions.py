@@ -12,6 +12,7 @@ from devstack.dataverse.metadata import LOOKUPS, TEXTS, Column, Navigation, Tabl
 from devstack.dataverse.rows import Store
 
 _SQL: Final = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+_MAX_LINKS: Final = 10
 Sql = tuple[str, list[object]]
 
 
@@ -34,6 +35,8 @@ class Conditions:
             return f"(NOT COALESCE({inner}, 0))", values
         if isinstance(condition, In):
             return self._in(table, alias, condition)
+        if len(condition.path.navigations) > _MAX_LINKS:
+            raise BadSyntax(f"A path in $filter follows at most {_MAX_LINKS} navigation properties.")
         self._count_links(condition.path)
         return self._follow(table, alias, condition, condition.path.navigations)
 

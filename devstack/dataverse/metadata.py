@@ -74,7 +74,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One alternate key: its name, label and columns."""
+    """One alternate key: its name, columns, and the label people know it by."""
 
     name: str
     columns: tuple[str, ...]
@@ -193,7 +193,7 @@ def table(name: str, facts: Mapping[str, Any]) -> Table:
     """Build a table from its facts; raises KeyError naming a fact that is missing."""
     columns = {each: _column(each, column) for each, column in facts["columns"].items()}
     keys = [
-        Key(each["name"], tuple(each["columns"]), each.get("label") or ", ".join(each["columns"]))
+        Key(each["name"], tuple(each["columns"]), each.get("label") or each["name"])
         for each in facts.get("keys", ())
     ]
     return Table(

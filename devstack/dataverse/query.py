@@ -75,20 +75,20 @@ class Reading:
         self._names: dict[tuple[str, str], str | None] = {}
         self.annotations = Annotations(call.preferences.get("odata.include-annotations", ""))
 
-    def query(self, table: Table, options: Mapping[str, str], *, nested: bool = False) -> Query:
+    def query(self, table: Table, options: Mapping[str, str], *, depth: int = 0) -> Query:
         """Parse query options; raises BadSyntax, UnknownProperty, or NotSupported naming the option."""
         aliases = {name: value for name, value in self._call.options.items() if name.startswith("@")}
         for name in options:
-            if name.startswith("@") and not nested:
+            if name.startswith("@") and not depth:
                 continue
             if name in _REFUSED:
                 raise BadSyntax(_REFUSED[name])
-            if name not in _OPTIONS or (nested and name in ("$count", "$skiptoken", "tag")):
+            if name not in _OPTIONS or (depth and name in ("$count", "$skiptoken", "tag")):
                 raise NotSupported(f"the query option {name}")
         return Query(
             select=self._select(table, options["$select"]) if options.get("$select") else None,
             where=parse(options["$filter"], aliases) if "$filter" in options else None,
-            expand=self._expand(table, options["$expand"]) if options.get("$expand") else (),
+            expand=self._expand(table, options["$expand"], depth) if options.get("$expand") else (),
             order=_order(table, options["$orderby"]) if "$orderby" in options else (),
             top=_number(options["$top"], "$top") if "$top" in options else None,
             count=_yes_no(options["$count"]) if "$count" in options else False,
@@ -101,9 +101,9 @@ class Reading:
             return None
         return tuple({name: _visible(table, name) for name in names}.values())
 
-    def _expand(self, table: Table, text: str) -> tuple[Expand, ...]:
+    def _expand(self, table: Table, text: str, depth: int) -> tuple[Expand, ...]:
         parts = split(text, ",")
-        if len(parts) > _MAX_EXPANDS:
+        if len(parts) > _MAX_EXPANDS or depth >= _MAX_EXPANDS:
             raise BadSyntax(f"Number of expands exceeded maximum limit of {_MAX_EXPANDS}.")
         found = []
         for part in parts:
@@ -124,7 +124,7 @@ class Reading:
                 if not equals or key in options:
                     raise BadSyntax(f"Syntax error in $expand: '{part}'.")
                 options[key] = value
-            found.append(Expand(target, self.query(child, options, nested=True)))
+            found.append(Expand(target, self.query(child, options, depth=depth + 1)))
         return tuple(found)
 
     def rows(

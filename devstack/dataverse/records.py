@@ -114,7 +114,7 @@ class Records:
         self._record(Event("Delete", table, row_id, {}, row, {}, origin))
 
     def _record(self, event: Event) -> None:
-        if not event.origin.quiet:
+        if not event.origin.quiet and event.table.name not in system.NAMES:
             self.store.record(event)
 
 

@@ -14,7 +14,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
-from devstack.dataverse.columns import EXACT
+from devstack.dataverse.columns import EXACT, fits
 from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey
 from devstack.dataverse.metadata import TEXTS, Column, Key, Metadata, Table
 
@@ -108,10 +108,7 @@ class Store:
 
     def _create(self, table: Table) -> None:
         columns = {
-            name: definition
-            for column in table.columns.values()
-            if column.stored
-            for name, definition in _definitions(table, column)
+            name: definition for column in table.columns.values() for name, definition in _definitions(table, column)
         }
         body = ", ".join(f'"{name}" {definition}' for name, definition in columns.items())
         self._connection.execute(f'CREATE TABLE IF NOT EXISTS "{table.name}" ({body}) WITHOUT ROWID')
@@ -127,7 +124,7 @@ class Store:
                 f'CREATE UNIQUE INDEX IF NOT EXISTS "key {table.name} {key.name}" ON "{table.name}" ({columns})'
             )
         except sqlite3.IntegrityError:
-            raise DuplicateRecordEntityKey(key.name, key.label) from None
+            raise _duplicate(table, key) from None
 
     def index(self, table: Table, column: str) -> None:
         """Make equality on a column quick; made when a query first needs it."""
@@ -223,7 +220,7 @@ class Store:
             key = next((each for each in table.keys if list(each.columns) == columns), None)
             if key is None:
                 raise DuplicateRecord from None
-            raise DuplicateRecordEntityKey(key.name, key.label) from None
+            raise _duplicate(table, key) from None
         self.changed.add(table.name)
 
     def reset(self) -> None:
@@ -254,23 +251,32 @@ class Store:
             for table in self.metadata.tables.values():
                 self._connection.execute(f'DELETE FROM "{table.name}"')
                 self.changed.add(table.name)
-                for row in document["tables"].get(table.name, []):
+                rows = document["tables"].get(table.name, [])
+                if not isinstance(rows, list):
+                    raise ValueError(f"tables.{table.name}: not a list of rows")  # noqa: TRY004 - as above
+                for row in rows:
                     self._restore_row(table, row)
 
     def _restore_row(self, table: Table, row: Any) -> None:
-        known = {name for column in table.columns.values() for name, _ in _definitions(table, column) if column.stored}
-        if not isinstance(row, dict) or not row.get(table.primary_id) or row.keys() - known:
-            raise ValueError(f"tables.{table.name}: a row is an object of its columns with {table.primary_id}")
-        if any(isinstance(value, dict | list | float) for value in row.values()):
-            raise ValueError(f"tables.{table.name}: a row's values are texts, whole numbers and null")
+        known = {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+        if not isinstance(row, dict) or not row.get(table.primary_id):
+            raise ValueError(f"tables.{table.name}: a row is an object with {table.primary_id}")
+        for name, value in row.items():
+            if name not in known:
+                raise ValueError(f"tables.{table.name}: unknown column {name}")
+            right = isinstance(value, str) if name.endswith("@table") else fits(known[name], value)
+            if value is not None and not right:
+                raise ValueError(f"tables.{table.name}.{name}: {value!r} is not a value of type {known[name].type}")
         version = row.get("versionnumber") or self.next_version()
-        if not isinstance(version, int):
-            raise ValueError(f"tables.{table.name}: versionnumber is a whole number")  # noqa: TRY004 - as above
         self._version = max(self._version, version)
         try:
             self.insert(table, row | {"versionnumber": version})
-        except (OverflowError, UnicodeError, DuplicateRecord, DuplicateRecordEntityKey) as error:
+        except (DuplicateRecord, DuplicateRecordEntityKey) as error:
             raise ValueError(f"tables.{table.name}: {error}") from None
+
+
+def _duplicate(table: Table, key: Key) -> DuplicateRecordEntityKey:
+    return DuplicateRecordEntityKey(key.label, ", ".join(table.columns[column].label for column in key.columns))
 
 
 def _grouped(rows: Sequence[tuple[str, Row]], version: Callable[[], int]) -> dict[str, list[Row]]:
@@ -281,6 +287,8 @@ def _grouped(rows: Sequence[tuple[str, Row]], version: Callable[[], int]) -> dic
 
 
 def _definitions(table: Table, column: Column) -> Iterator[tuple[str, str]]:
+    if not column.stored:
+        return
     if column.name == table.primary_id:
         yield column.name, "TEXT PRIMARY KEY NOT NULL"
     elif column.type in TEXTS:

@@ -6,6 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
+from devstack.dataverse.columns import check_limits
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -49,6 +50,8 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
+        if call.method != "GET":
+            _allow(call, "$select", "$expand", "tag")
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
@@ -71,11 +74,13 @@ class Service:
 
     def _document(self, call: Call) -> Answer:
         _only(call, "GET")
+        _allow(call)
         sets = [{"name": name, "kind": "EntitySet", "url": name} for name in sorted(self.metadata.by_set)]
         return answer(200, {"@odata.context": f"{call.root}$metadata", "value": sets})
 
     def _who(self, call: Call, found: list[Segment]) -> Answer:
         _only(call, "GET")
+        _allow(call)
         if len(found) > 1 or found[0].words:
             raise UnknownSegment(found[-1].name)
         return answer(
@@ -104,8 +109,9 @@ class Service:
         return self._create(call, table)
 
     def _count(self, call: Call, table: Table) -> Answer:
+        _allow(call, "$filter", *(name for name in call.options if name.startswith("@")))
         reading = Reading(self.store, call)
-        parsed = reading.query(table, {name: value for name, value in call.options.items() if name == "$filter"})
+        parsed = reading.query(table, call.options)
         _, _, total = reading.rows(table, Query(where=parsed.where, top=0, count=True))
         return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(total).encode())
 
@@ -219,6 +225,7 @@ class Service:
         if column is None or column.secret:
             raise UnknownSegment(name)
         if call.method == "GET":
+            _allow(call)
             query = Query(select=(column,))
             value = Reading(self.store, call).row(table, row, query)[name]
             if value is None:
@@ -259,6 +266,12 @@ class Service:
         return Answer(204, {"OData-Version": "4.0"})
 
 
+def _allow(call: Call, *options: str) -> None:
+    for name in call.options:
+        if name not in options:
+            raise NotSupported(f"the query option {name} on {call.method} of '{call.path}'")
+
+
 def _only(call: Call, *methods: str) -> None:
     if call.method not in methods:
         raise MethodNotAllowed(call.method)
@@ -286,6 +299,7 @@ def _add_key(table: Table, where: Address, changes: Changes) -> None:
         return
     for column, value in where.values.items():
         if column not in changes.values:
+            check_limits(table, table.columns[column], value)
             changes.put(column, value)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import httpx
+
 from devstack.dataverse.errors import InvalidArgument, NotSupported
 from devstack.dataverse.metadata import Metadata, Table, metadata_id, table
 
@@ -199,6 +201,8 @@ def tables(mapped: list[str]) -> list[Table]:
     ]
 
 
+NAMES: Final = frozenset(each.name for each in tables([]))
+"""The system tables; what happens to their rows is told to nobody."""
 _STEP: Final[dict[str, dict[str, Any]]] = {
     "name": _text(256),
     "description": _text(256),
@@ -243,7 +247,6 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
     ]
-    own = {each.name for each in tables([])}
     for message in MESSAGES:
         message_id = metadata_id("sdkmessage", message)
         found.append(("sdkmessage", {"sdkmessageid": message_id, "name": message}))
@@ -257,7 +260,7 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
                 },
             )
             for name in metadata.tables
-            if name not in own
+            if name not in NAMES
         ]
     return found
 
@@ -292,12 +295,20 @@ def _check_endpoint(row: dict[str, Any]) -> None:
         raise NotSupported(f"service endpoints of contract {row['contract']} (valid: {WEBHOOK}, webhook)")
     if row["authtype"] != WEBHOOK_KEY:
         raise NotSupported(f"webhooks of authtype {row['authtype']} (valid: {WEBHOOK_KEY}, WebhookKey)")
-    if not str(row.get("url") or "").lower().startswith(("http://", "https://")):
+    if not _is_url(row.get("url")):
         raise InvalidArgument("serviceendpoint: 'url' must be an absolute http or https URL.")
     if not row.get("authvalue"):
         raise InvalidArgument("serviceendpoint: 'authvalue' is required for authtype 4 (WebhookKey).")
     if row["messageformat"] != 2:  # noqa: PLR2004 - Json
         raise NotSupported(f"messageformat {row['messageformat']} (valid: 2, Json)")
+
+
+def _is_url(text: Any) -> bool:
+    try:
+        url = httpx.URL(text or "")
+    except httpx.InvalidURL:
+        return False
+    return url.scheme in ("http", "https") and bool(url.host)
 
 
 def _check_step(row: dict[str, Any]) -> None:

@@ -77,19 +77,24 @@ def literal(value: Value) -> str:
             return "true" if value else "false"
         case str():
             return string_literal(value)
-        case int():
+        case int() | UUID():
             return str(value)
-        case UUID():
-            return str(value)
-        case datetime() if value.tzinfo is not None:
-            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        case date() if not isinstance(value, datetime):
-            return value.isoformat()
+        case date():
+            return _moment(value)
         case Decimal() if value.is_finite():
             return format(value, "f")
     raise ValueError(
         f"a {type(value).__name__} cannot be compared with (valid: text, numbers, true, false, GUID, null)"
     )
+
+
+def _moment(value: date) -> str:
+    """Write a date as it is and a date with a time in UTC; neither is quoted in a filter."""
+    if not isinstance(value, datetime):
+        return value.isoformat()
+    if value.tzinfo is None:
+        raise ValueError("a time of day means nothing without its zone")
+    return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def equals(property_name: str, value: Value, *, through: str = "") -> str:

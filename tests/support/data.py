@@ -66,7 +66,7 @@ def resources(pattern: str = "*/*.gz") -> Iterator[tuple[str, bytes]]:
     for name, content in files(pattern):
         text = content.decode("utf-8-sig")
         if name.endswith(".ndjson"):
-            for number, line in enumerate(text.split(b"\n"), 1):
+            for number, line in enumerate(text.split("\n"), 1):
                 if line.strip():
                     yield f"{name}:{number}", line.encode()
             continue

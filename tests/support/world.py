@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from devstack import fhir as fhir_server
 from devstack.register import register_webhook
 from relay.app import Relay, Seams
 from relay.inbound.service import Reply
+from relay.mapping.load import MapSet, load_maps
 from relay.settings import Settings
 from relay.store.local import LocalStore
 
@@ -40,6 +42,9 @@ class Clock:
 
     def advance(self, span: timedelta) -> None:
         self.time += span
+
+    def seconds(self) -> float:
+        return self.time.timestamp()
 
     async def sleep(self, seconds: float) -> None:
         self.time += timedelta(seconds=seconds)
@@ -134,6 +139,15 @@ class World:
                 count += 1
         return count
 
+    async def restart(self) -> None:
+        """Start the relay anew on what it kept, as after a crash: nothing of the old one's memory is left."""
+        old = self.relay
+        self.relay = Relay(old.settings, store=self.store, seams=old.seams)
+        self.relay.__dict__["maps"] = old.maps
+        for client in ("dataverse", "fhir"):
+            if client in old.__dict__:
+                await old.__dict__[client].aclose()
+
     def calls(self) -> dict[str, int]:
         """Count the requests that each server has had."""
         return {"dataverse": len(self.dataverse.calls), "fhir": len(self.fhir.calls)}
@@ -155,6 +169,12 @@ class World:
     async def dead(self) -> list[str]:
         """Return the codes of the dead letters."""
         return [each["code"] for each in await self.relay.dead_letters.list()]
+
+
+@cache
+def shipped_maps() -> MapSet:
+    """Read the shipped maps once: they are the same for every world, and reading takes longer than most tests."""
+    return load_maps(ROOT / "maps")
 
 
 @asynccontextmanager
@@ -188,8 +208,12 @@ async def world(
     server = fhir_server.create_app(base_url=FHIR, conflict_status=conflict_status)
     to_dataverse = Between(httpx.ASGITransport(app=org))
     to_fhir = Between(httpx.ASGITransport(app=server))
-    seams = Seams(dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, draw=lambda: 0.5)
+    seams = Seams(
+        dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, clock=clock.seconds, draw=lambda: 0.5
+    )
     relay = Relay(Settings(**given), store=store, seams=seams)
+    if "maps" not in settings:
+        relay.__dict__["maps"] = shipped_maps()
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app=org), base_url=ORG)
     fhir_http = httpx.AsyncClient(transport=httpx.ASGITransport(app=server), base_url=FHIR)
     it = World(relay, store, clock, org, server, to_dataverse, to_fhir, http, fhir_http)
@@ -205,7 +229,7 @@ async def world(
         yield it
     finally:
         await org.webhooks.idle()
-        await relay.aclose()
+        await it.relay.aclose()
         await http.aclose()
         await fhir_http.aclose()
         await org.aclose()

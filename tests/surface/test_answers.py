@@ -161,6 +161,20 @@ async def test_without_a_store_nothing_is_accepted(tmp_path: Path) -> None:
         assert await it.kept() == []
 
 
+_undisturbed: list[dict[str, Any]] = []
+
+
+async def undisturbed(folder: Path) -> dict[str, Any]:
+    """Return what both databases hold when nothing fails."""
+    if not _undisturbed:
+        async with surface(folder) as it:
+            await it.put(PATIENT)
+            assert (await it.post(BUNDLE)).status_code == 200
+            await it.settle()
+            _undisturbed.append(it.snapshot())
+    return _undisturbed[0]
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["not-done", "answer-lost"])
 @pytest.mark.parametrize("at", range(len(STORE_CALLS)), ids=lambda at: f"{at}-{STORE_CALLS[at]}")
 async def test_a_store_that_fails_midway_leaves_nothing_half_done(tmp_path: Path, at: int, late: bool) -> None:
@@ -171,11 +185,7 @@ async def test_a_store_that_fails_midway_leaves_nothing_half_done(tmp_path: Path
         flaky.append(Flaky(store, at=at, late=late))
         return flaky[0]
 
-    async with surface(tmp_path / "whole") as it:
-        await it.put(PATIENT)
-        assert (await it.post(BUNDLE)).status_code == 200
-        await it.settle()
-        whole = it.snapshot()
+    whole = await undisturbed(tmp_path / "whole")
     async with surface(tmp_path / "flaky", wrap=wrap, webhook=False) as it:
         await it.put(PATIENT)
         answer = await it.post(BUNDLE)

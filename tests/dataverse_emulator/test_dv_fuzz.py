@@ -1,0 +1,191 @@
+"""No input makes the emulator fail: whatever is sent, the answer is a success, a client error or 501."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from devstack.dataverse import Emulator, create_app
+from devstack.dataverse.wire import Answer, Call
+
+ID = "11111111-2222-3333-4444-555555555555"
+ROOT = "http://org/api/data/v9.2/"
+PIECES = [
+    *("lastname", "gendercode", "birthdate", "annualincome", "contactid", "_parentcustomerid_value", "createdon"),
+    *("parentcustomerid_account/name", "parentcustomerid_contact/parentcustomerid_account/name", "ownerid", "@p"),
+    *(" eq ", " ne ", " gt ", " le ", " and ", " or ", "not ", "(", ")", ",", "=", "/", " ", "null", "true"),
+    *(
+        "'x'",
+        "'",
+        "''",
+        "5",
+        "-5.5",
+        "1e400",
+        "1e-9",
+        "2020-01-31",
+        "2020-01-31T00:00:00Z",
+        "9999-12-31T23:59:59-14:00",
+    ),
+    *(ID, "contains(", "startswith(lastname,'[')", "endswith(lastname,'[z-a]')", "[", "]", '"', "\\", "\\ud800", "%"),
+    *("Microsoft.Dynamics.CRM.In(PropertyName='lastname',PropertyValues=['a','b'])", "any(", "$it", "😀", "\x00"),
+    *(
+        "Microsoft.Dynamics.CRM.In(PropertyName='gendercode',PropertyValues=[",
+        "msemr_azurefhirid='a'",
+        "contacts",
+        "$1",
+    ),
+]
+TEXT = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=12).map("".join)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+COLUMNS = st.sampled_from(
+    [
+        *("lastname", "gendercode", "birthdate", "annualincome", "contactid", "statecode", "statuscode", "donotemail"),
+        *(
+            "numberofchildren",
+            "createdon",
+            "processid",
+            "parentcustomerid_account@odata.bind",
+            "createdby",
+            "@odata.type",
+        ),
+        *(
+            "msemr_azurefhirlastupdatedon",
+            "exchangerate",
+            "ownerid@odata.bind",
+            "_ownerid_value",
+            "overriddencreatedon",
+        ),
+    ]
+)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[Emulator]:
+    app = create_app()
+    app.declare_key("contact", "msemr_azurefhirid")
+    yield app
+    asyncio.run(app.aclose())
+
+
+def fine(answer: Answer) -> None:
+    assert answer.status < 500 or answer.status == 501, answer.body
+    if answer.status >= 400:
+        assert json.loads(answer.body)["error"]["message"]
+
+
+def send(app: Emulator, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
+    call = Call(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, body, ROOT)
+    answered, _ = app._route(call, f"/api/data/v9.2/{target}")
+    return answered
+
+
+@quick
+@given(text=TEXT, option=st.sampled_from(["$filter", "$select", "$expand", "$orderby", "$top", "$skiptoken", "tag"]))
+def test_query_options(emulator: Emulator, text: str, option: str) -> None:
+    """Any text as any query option gets an answer."""
+    fine(send(emulator, "GET", f"contacts?{option}={quote(text.encode('utf-8', 'replace'))}"))
+
+
+@quick
+@given(text=TEXT, method=st.sampled_from(["GET", "PATCH", "DELETE"]))
+def test_keys(emulator: Emulator, text: str, method: str) -> None:
+    """Any text as a key or a path gets an answer."""
+    encoded = quote(text.encode("utf-8", "replace"))
+    for target in (f"contacts({encoded})", encoded, f"contacts({ID})/{encoded}", f"EntityDefinitions({encoded})"):
+        fine(send(emulator, method, target, b"{}"))
+
+
+@quick
+@given(target=st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")))
+def test_raw_urls(emulator: Emulator, target: str) -> None:
+    """Any bytes as a URL get an answer."""
+    fine(send(emulator, "GET", target))
+
+
+@quick
+@given(body=st.dictionaries(COLUMNS | TEXT, JSON, max_size=5))
+def test_bodies(emulator: Emulator, body: dict[str, object]) -> None:
+    """Any JSON as a body gets an answer."""
+    content = json.dumps(body).encode()
+    fine(send(emulator, "POST", "contacts", content, prefer="return=representation"))
+    fine(send(emulator, "PATCH", f"contacts({ID})", content))
+    fine(send(emulator, "POST", "serviceendpoints", content))
+    fine(send(emulator, "GET", "contacts?$top=3", prefer='odata.include-annotations="*"'))
+
+
+@quick
+@given(name=st.sampled_from(["if-match", "if-none-match", "prefer", "accept", "mscrm.x"]), value=TEXT)
+def test_headers(emulator: Emulator, name: str, value: str) -> None:
+    """Any text as a header gets an answer."""
+    call = Call("PATCH", "", {name: value}, b"{}", ROOT)
+    fine(emulator._route(call, f"/api/data/v9.2/contacts({ID})")[0])
+
+
+LINES = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "--b",
+                "--b--",
+                "--c",
+                "--c--",
+                "",
+                "Content-Type: application/http",
+                "Content-Transfer-Encoding: binary",
+            ),
+            *("Content-Type: multipart/mixed; boundary=c", "Content-ID: 1", "Content-Length: 5", "Content-Length: x"),
+            *("POST contacts HTTP/1.1", "GET contacts HTTP/1.1", "PATCH $1 HTTP/1.1", "GET $batch HTTP/1.1", "{}", "{"),
+            *(
+                "Prefer: respond-async",
+                "If-Match: x",
+                '{"lastname": "x"}',
+                ": x",
+                "GET http://[ HTTP/1.1",
+                "GET / HTTP/1.1",
+            ),
+        ]
+    )
+    | TEXT,
+    max_size=24,
+)
+
+
+@quick
+@given(lines=LINES, end=st.sampled_from(["\r\n", "\n"]), go_on=st.booleans())
+def test_batches(emulator: Emulator, lines: list[str], end: str, *, go_on: bool) -> None:
+    """Any lines as a batch get an answer: multipart, or JSON when they cannot be read."""
+    part = ["Content-Type: application/http", "Content-Transfer-Encoding: binary", ""]
+    for content in (end.join(lines), end.join(["--b", *part, *lines, "--b--"])):
+        answered = send(
+            emulator,
+            "POST",
+            "$batch",
+            content.encode("utf-8", "replace"),
+            content_type="multipart/mixed; boundary=b",
+            prefer="odata.continue-on-error" if go_on else "",
+        )
+        assert answered.status < 500 or answered.status == 501
+        assert b"HTTP/1.1 500" not in answered.body
+
+
+@quick
+@given(document=JSON | st.fixed_dictionaries({"tables": st.dictionaries(st.just("contact"), JSON)}))
+def test_snapshots(emulator: Emulator, document: object) -> None:
+    """Anything as a snapshot is restored or refused with ValueError, which the control side answers with 400."""
+    try:
+        emulator.store.restore(document)
+    except ValueError:
+        pass
+    finally:
+        emulator.store.reset()
