@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -83,6 +84,8 @@ async def running(
     """
     if fhir == "hapi":
         raise Unsupported("--fhir hapi is not supported yet (valid: embedded, or the URL of a running server)")
+    # Dataverse itself posts to ports 80 and 443 only; here it has to be any free one.
+    logging.getLogger("devstack.dataverse.webhooks").setLevel(logging.ERROR)
     async with AsyncExitStack() as stack:
         store = LocalStore(folder)
         stack.push_async_callback(store.close)

@@ -193,8 +193,7 @@ def table(name: str, facts: Mapping[str, Any]) -> Table:
     """Build a table from its facts; raises KeyError naming a fact that is missing."""
     columns = {each: _column(each, column) for each, column in facts["columns"].items()}
     keys = [
-        Key(each["name"], tuple(each["columns"]), each.get("label") or each["name"])
-        for each in facts.get("keys", ())
+        Key(each["name"], tuple(each["columns"]), each.get("label") or each["name"]) for each in facts.get("keys", ())
     ]
     return Table(
         name=name,

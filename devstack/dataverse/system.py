@@ -201,8 +201,6 @@ def tables(mapped: list[str]) -> list[Table]:
     ]
 
 
-NAMES: Final = frozenset(each.name for each in tables([]))
-"""The system tables; what happens to their rows is told to nobody."""
 _STEP: Final[dict[str, dict[str, Any]]] = {
     "name": _text(256),
     "description": _text(256),
@@ -227,6 +225,9 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     "serviceendpoint": {"messageformat": 2, "messagecharset": 1, "connectionmode": 1, "userclaim": 1},
     "sdkmessageprocessingstep": {"rank": 1, "supporteddeployment": 0, "invocationsource": 0, "asyncautodelete": 0},
 }
+
+NAMES: Final = frozenset(each.name for each in tables([]))
+"""The system tables; what happens to their rows is told to nobody."""
 
 
 def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:

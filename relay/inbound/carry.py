@@ -108,7 +108,7 @@ class Carrier:
     async def _write(self, drafts: Mapping[int, Draft], reports: Mapping[int, Report], tag: str) -> Applied:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
-        applied = Applied()
+        done = Applied()
         derived: list[tuple[str, str]] = []
         for _ in range(ROUNDS):
             if not pending:
@@ -117,16 +117,20 @@ class Carrier:
             planned = plan(pending, located, self._maps, self._options)
             applied = await apply(self._dataverse, planned, tag)
             again = {each.number for each in applied.raced}
+            # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
+            unwritten = again | {each.number for each in applied.busy}
+            done.busy += applied.busy
+            done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             for each in planned.resources:
-                if each.number not in again:
+                if each.number not in unwritten:
                     reports[each.number].take(each)
             pending = {number: pending[number] for number in sorted(again)}
             # The key we chose was taken: next time look at who has it.
             derived = [(draft.map.table.name, self._derived(draft)) for draft in pending.values()]
         if pending:
             log.warning("%d resources kept changing under the relay", len(pending))
-            applied.busy += [Planned(number, draft, "unchanged") for number, draft in pending.items()]
-        return applied
+            done.busy += [Planned(number, draft, "unchanged") for number, draft in pending.items()]
+        return done
 
     def _derived(self, draft: Draft) -> str:
         return row_key(self._options.source_name, draft.map.resource, draft.id)

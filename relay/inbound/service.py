@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from relay.errors import Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier
-from relay.inbound.intake import Incoming, read_bundle
+from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import read_text
 from relay.inbound.outcome import http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
@@ -162,9 +162,12 @@ class Inbound:
 
     # --- by blob and queue
 
-    async def drop(self, name: str, data: bytes) -> str:
-        """Take a file that was dropped into container `bundles`; the same file again is the same job."""
-        digest = hashlib.sha256(name.encode() + b"\0" + data).hexdigest()[:32]
+    async def drop(self, name: str, data: bytes, *, version: str = "") -> str:
+        """Take a file that was dropped into container `bundles`; announced again (the same `version`) it is the same job.
+
+        `version` is the blob's ETag and time: the same bytes dropped anew are carried out anew, as if they were posted anew.
+        """
+        digest = hashlib.sha256("\0".join((name, version, "")).encode() + data).hexdigest()[:32]
         job = Job(digest, name=name, first=self._now().isoformat())
         if await self._outcome(job.id) is None:
             await self._keep(job, data)
@@ -227,8 +230,8 @@ class Inbound:
 
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
-        if job.name:
-            said["content_type"] = "application/json"
+        if job.name.removesuffix(".gz").endswith(".ndjson"):
+            return read_ndjson(body, **said), None  # type: ignore[arg-type]  # the keys are the parameters' names
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
         return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above

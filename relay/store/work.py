@@ -17,6 +17,8 @@ from relay.telemetry import Pseudonyms
 DEAD_LETTERS = "deadletters"
 DEAD_BODIES = "relay-dead"
 
+LONGEST_WAIT = timedelta(days=1)
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -33,10 +35,15 @@ class Backoff:
         return cls(settings.retry_first, settings.retry_longest, settings.retry_for)
 
     def delay(self, attempt: int, retry_after: float | None = None) -> timedelta:
-        """Return the wait after try number `attempt` (0 is the first); at least what the other side asked for."""
+        """Return the wait after try number `attempt` (0 is the first); at least what the other side asked for.
+
+        A wait beyond `until` would be no try at all, and a queue takes no longer one than a week: it is cut to a day
+        or to `until`.
+        """
         grown = min(self.first.total_seconds() * 2.0 ** min(attempt, 30), self.longest.total_seconds())
         jittered = grown * (0.75 + 0.5 * self.draw())
-        return timedelta(seconds=max(jittered, retry_after or 0))
+        most = min(max(self.until, self.longest), LONGEST_WAIT)
+        return min(timedelta(seconds=max(jittered, retry_after or 0)), most)
 
     def is_over(self, started: datetime, now: datetime) -> bool:
         """Tell whether work that began then is not to be tried again."""

@@ -22,4 +22,6 @@ if _source is None:
 async def bundle_blob(blob: func.InputStream) -> None:
     """Take a dropped file; its outcome will be `bundles-outcome/<name>.json`."""
     _, _, name = (blob.name or "").partition("/")
-    await get_relay().inbound.drop(name, blob.read())
+    properties = blob.blob_properties or {}
+    version = f"{properties.get('ETag', '')} {properties.get('LastModified', '')}"
+    await get_relay().inbound.drop(name, blob.read(), version=version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
@@ -14,7 +13,7 @@ from relay.dataverse.batch import Request, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseMissing, DataverseRace
 from relay.dataverse.keys import child_key
-from relay.errors import Failed
+from relay.errors import Failed, Transient
 from relay.fhir.links import Link
 from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, IdentifierMap
@@ -22,6 +21,7 @@ from relay.store.ledger import PREFIX, Ledger
 from relay.writeback.messages import EventMessage
 
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ACTIVE = {"statecode": 0, "statuscode": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,10 @@ class EventReader:
             raise Failed(f"{table}.{entity_map.key} does not hold a FHIR id", code="invalid-id", at=entity_map.key)
         if self._identifier_rows == "relay":
             rows = _body(answers[1 + known.index(entity_map)])["value"]
-            tag = await self._ensure(entity_map, identifier, guid, rows)
+            try:
+                tag = await self._ensure(entity_map, identifier, guid, rows)
+            except DataverseMissing as error:
+                raise Transient("the row was deleted meanwhile; reading it again tells", code="row-changed") from error
         else:
             tag = ""
         if not identifier.writeback:
@@ -135,10 +138,7 @@ class EventReader:
         tag = self._new_tag()
         await self._ledger.begin(tag)
         for row in ours:
-            key = str(row[identifier.table.primary_id])
-            url = f"{quoting.record(identifier.table.entity_set, key)}?tag={tag}"
-            active = {"statecode": 0, "statuscode": 1}
-            await self._dataverse.send(Request("PATCH", url, active, headers={"If-Match": "*"}))
+            await self._write(identifier, str(row[identifier.table.primary_id]), _ACTIVE, tag)
             return tag
         navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         body = {
@@ -147,9 +147,17 @@ class EventReader:
             identifier.value_column: guid,
             f"{navigation}@odata.bind": quoting.bind(entity_map.table.entity_set, guid),
         }
-        with suppress(DataverseRace):  # somebody else made it meanwhile
+        try:
             await self._dataverse.send(Request("POST", f"{identifier.table.entity_set}?tag={tag}", body))
+        except DataverseRace:
+            # Somebody made it just now; or it was left behind, without its parent, when a user deleted the row.
+            key = str(body.pop(identifier.table.primary_id))
+            await self._write(identifier, key, body | _ACTIVE, tag)
         return tag
+
+    async def _write(self, identifier: IdentifierMap, key: str, body: Mapping[str, Any], tag: str) -> None:
+        url = f"{quoting.record(identifier.table.entity_set, key)}?tag={tag}"
+        await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": "*"}))
 
 
 def _row_request(maps: Sequence[EntityMap], guid: str) -> Request:

@@ -18,7 +18,12 @@ _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 async def take_event(body: bytes, store: Store, settings: Settings, now: datetime) -> str:
-    """Put the event on the write-back queue; raises Refused 400 for what is not an event of the configured org."""
+    """Put the event on the write-back queue.
+
+    Raises Refused 400 for what is not an event of the configured org, 413 for more than RELAY_MAX_BODY_BYTES.
+    """
+    if len(body) > settings.max_body_bytes:
+        raise Refused(f"event: more than {settings.max_body_bytes} bytes", code="too-large", status=413)
     event = parse_event(body)
     ours = settings.dataverse_organization_id.strip("{}").lower()
     if ours and event.organization_id != ours:

@@ -146,6 +146,5 @@ class WriteBacks:
 
 
 def _subject(message: Message) -> tuple[str, ...]:
-    if isinstance(message, LinkMessage):
-        return (message.type, message.id)
-    return (message.table, message.id)
+    """Return the row a message is about, so that its link and the events of the row and its children are one letter."""
+    return (message.row_id,) if isinstance(message, LinkMessage) else (message.parent or message.id,)

@@ -141,6 +141,7 @@ async def test_parameter_aliases(api: httpx.AsyncClient) -> None:
         ("Microsoft.Dynamics.CRM.In(PropertyName='parentcustomerid_account/name',PropertyValues=['x'])", "0x80041103"),
         ("parentcustomerid_account/Microsoft.Dynamics.CRM.In(PropertyName='name',PropertyValues=['x'])", "0x80060888"),
         (" or ".join(["gendercode eq 1"] * 501), "0x8004430c"),
+        ("masterid/" * 1000 + "lastname eq 'x'", "0x80060888"),
         ("(" * 100 + "gendercode eq 1" + ")" * 100, "0x80060888"),
     ],
 )
@@ -247,6 +248,14 @@ async def test_formatted_values(api: httpx.AsyncClient) -> None:
     assert row[f"annualincome{suffix}"] == "$100.50"
     assert row[f"statuscode{suffix}"] == "Active"
     assert f"donotemail{suffix}" not in row
+
+
+async def test_expands_nest_to_a_limit(api: httpx.AsyncClient) -> None:
+    """Expands inside expands beyond the limit are 400."""
+    for depth, status in ((15, 200), (16, 400), (1000, 400)):
+        nested = "$expand=masterid(" * depth
+        answer = await api.get(f"contacts?{nested[:-1]}{')' * (depth - 1)}")
+        assert answer.status_code == status, depth
 
 
 @pytest.mark.parametrize(

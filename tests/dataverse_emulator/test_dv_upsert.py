@@ -103,3 +103,10 @@ async def test_single_columns_can_be_written(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"contacts({ID})/lastname")).json()["value"] == "Roe"
     assert (await api.delete(f"contacts({ID})/lastname")).status_code == 204
     assert (await api.get(f"contacts({ID})/lastname")).status_code == 204
+
+
+async def test_a_key_in_the_url_obeys_its_column(api: httpx.AsyncClient) -> None:
+    """A key value that is too long for its column cannot create a row: 0x80044331."""
+    answer = await api.patch(f"contacts(msemr_azurefhirid='{'x' * 39}')", json={})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80044331")
+    assert (await api.patch(f"contacts(msemr_azurefhirid='{'x' * 38}')", json={})).status_code == 204

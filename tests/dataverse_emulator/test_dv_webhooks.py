@@ -13,53 +13,10 @@ import pytest
 
 from devstack.dataverse import Emulator, create_app
 from devstack.dataverse.app import FACTS
+from webhook_kit import ENDPOINT, attributes, pairs, register
 
 ROOT = "http://org/api/data/v9.2/"
 ID = "11111111-2222-3333-4444-555555555555"
-ENDPOINT = {
-    "name": "relay",
-    "url": "http://functions.example/api/dataverse/event",
-    "contract": 8,
-    "authtype": 4,
-    "authvalue": "s3cret/key==",
-}
-
-
-async def register(
-    api: httpx.AsyncClient, table: str = "contact", message: str = "Create", **more: Any
-) -> tuple[str, str]:
-    """Register a webhook the way the Web API wants it; returns the URLs of endpoint and step."""
-    endpoint = (await api.post("serviceendpoints", json=ENDPOINT)).headers["OData-EntityId"]
-    found = (await api.get(f"sdkmessages?$filter=name eq '{message}'&$select=sdkmessageid")).json()["value"]
-    message_id = found[0]["sdkmessageid"]
-    text = f"primaryobjecttypecode eq '{table}' and _sdkmessageid_value eq {message_id}"
-    found = (await api.get(f"sdkmessagefilters?$filter={text}&$select=sdkmessagefilterid")).json()["value"]
-    answer = await api.post("sdkmessageprocessingsteps", json=step(endpoint, message_id, found[0]) | more)
-    assert answer.status_code == 204, answer.text
-    return endpoint, answer.headers["OData-EntityId"]
-
-
-def step(endpoint: str, message: str, narrowed: dict[str, str]) -> dict[str, Any]:
-    return {
-        "name": "relay: Create of contact",
-        "stage": 40,
-        "mode": 1,
-        "rank": 1,
-        "supporteddeployment": 0,
-        "asyncautodelete": True,
-        "eventhandler_serviceendpoint@odata.bind": endpoint.removeprefix(ROOT),
-        "sdkmessageid@odata.bind": f"/sdkmessages({message})",
-        "sdkmessagefilterid@odata.bind": f"/sdkmessagefilters({narrowed['sdkmessagefilterid']})",
-    }
-
-
-def attributes(context: dict[str, Any]) -> dict[str, Any]:
-    target = pairs(context["InputParameters"])["Target"]
-    return pairs(target["Attributes"])
-
-
-def pairs(members: list[dict[str, Any]]) -> dict[str, Any]:
-    return {member["key"]: member["value"] for member in members}
 
 
 async def test_a_create_is_posted_with_key_and_headers(app: Emulator, api: httpx.AsyncClient, receiver: Any) -> None:
@@ -348,91 +305,6 @@ async def test_a_large_message_loses_its_larger_members(tmp_path: Path, receiver
     assert dropped.isdisjoint(context)
     assert pairs(context["SharedVariables"])["tag"] == "t"
     assert context["PrimaryEntityName"] == "contact"
-
-
-async def test_the_key_can_be_written_and_never_read(api: httpx.AsyncClient) -> None:
-    """An endpoint never shows its key; `isauthvalueset` tells that there is one."""
-    url = (await api.post("serviceendpoints", json=ENDPOINT)).headers["OData-EntityId"]
-    row = await api.get(url)
-    assert row.json()["isauthvalueset"] is True
-    assert "s3cret" not in row.text
-    assert "authvalue" not in row.json()
-    for path in (f"{url}?$select=authvalue", f"{url}/authvalue", "serviceendpoints?$filter=authvalue eq 'x'"):
-        answer = await api.get(path)
-        assert answer.status_code in (400, 404)
-        assert "s3cret" not in answer.text
-    listed = (await api.get("serviceendpoints?$filter=contract eq 8&$select=name")).json()["value"]
-    assert [each["name"] for each in listed] == ["relay"]
-
-
-async def test_steps_are_listed_below_their_endpoint(api: httpx.AsyncClient) -> None:
-    """The steps of an endpoint are a collection of it; an endpoint with steps cannot be deleted."""
-    endpoint, step_url = await register(api)
-    rows = (await api.get(f"{endpoint}/serviceendpoint_sdkmessageprocessingstep?$select=name")).json()["value"]
-    assert [row["sdkmessageprocessingstepid"] for row in rows] == [step_url[-37:-1]]
-    assert (await api.delete(endpoint)).status_code == 400
-    assert (await api.delete(step_url)).status_code == 204
-    assert (await api.delete(endpoint)).status_code == 204
-
-
-async def test_changed_registrations_count_at_once(app: Emulator, api: httpx.AsyncClient, receiver: Any) -> None:
-    """A disabled or deleted step is not called; an endpoint's new URL and key are used."""
-    endpoint, step_url = await register(api)
-    await api.patch(endpoint, json={"url": "http://functions.example/new?a=b", "authvalue": "new"})
-    await api.post("contacts", json={})
-    await api.patch(step_url, json={"statecode": 1})
-    await api.post("contacts", json={})
-    await api.patch(step_url, json={"statecode": 0})
-    await api.delete(step_url)
-    await api.post("contacts", json={})
-    await app.webhooks.idle()
-    assert [str(each.url) for each in receiver.requests] == ["http://functions.example/new?a=b&code=new"]
-
-
-async def test_two_steps_are_two_deliveries(app: Emulator, api: httpx.AsyncClient, receiver: Any) -> None:
-    """Duplicate registrations are not refused; each one delivers."""
-    await register(api)
-    await register(api)
-    await api.post("contacts", json={})
-    await app.webhooks.idle()
-    assert len(receiver.requests) == 2
-
-
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [
-        ({"contract": 7}, 501),
-        ({"authtype": 5}, 501),
-        ({"authtype": 6}, 501),
-        ({"messageformat": 1}, 501),
-        ({"contract": 99}, 400),
-        ({"contract": None}, 400),
-        ({"authvalue": None}, 400),
-        ({"url": "ftp://x"}, 400),
-        ({"url": "x" * 2001}, 400),
-        ({"authvalue": "x" * 2049}, 400),
-    ],
-)
-async def test_endpoints_that_cannot_work_are_refused(
-    api: httpx.AsyncClient, change: dict[str, Any], status: int
-) -> None:
-    """Other contracts and kinds of authentication are 501; wrong values 400; nothing is registered."""
-    answer = await api.post("serviceendpoints", json=ENDPOINT | change)
-    assert answer.status_code == status, answer.text
-    assert (await api.get("serviceendpoints/$count")).text == "0"
-
-
-@pytest.mark.parametrize(
-    ("change", "status"),
-    [({"mode": 0}, 501), ({"stage": 20}, 400), ({"stage": None}, 400), ({"sdkmessageid@odata.bind": None}, 400)],
-)
-async def test_steps_that_cannot_work_are_refused(api: httpx.AsyncClient, change: dict[str, Any], status: int) -> None:
-    """Synchronous steps are 501; an asynchronous one outside stage 40 or without a message is 400."""
-    endpoint, step_url = await register(api)
-    answer = await api.patch(step_url, json=change)
-    assert answer.status_code == status, answer.text
-    assert (await api.get(step_url)).json()["mode"] == 1
-    assert endpoint
 
 
 async def test_closing_drops_what_is_under_way(receiver: Any) -> None:

@@ -43,7 +43,7 @@ async def test_a_synthea_record_ends_linked_on_both_sides(
 ) -> None:
     """Every mapped resource has its row and exactly one Dynamics identifier, and sending it again writes nothing."""
     need_fhir_data()
-    async with world(tmp_path, writeback=setting) as w:
+    async with world(tmp_path, writeback=setting, events=setting == "event") as w:
         await _load(w)
         sent = _searchset(w, kinds)
         reply = await w.post(sent)
@@ -70,7 +70,7 @@ async def test_a_synthea_record_ends_linked_on_both_sides(
 async def test_a_transaction_as_synthea_wrote_it_becomes_rows(tmp_path: Path) -> None:
     """POST entries, urn:uuid and conditional references; what never reached the FHIR server is no dead letter."""
     folder = need_fhir_data() / "synthea-blaze"
-    async with world(tmp_path) as w:
+    async with world(tmp_path, events=False) as w:
         for name in FILES:
             reply = await w.post((folder / f"{name}.json.gz").read_bytes(), content_encoding="gzip")
             assert reply.body
