@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -306,8 +307,9 @@ def _check_endpoint(row: dict[str, Any]) -> None:
 
 def _is_url(text: Any) -> bool:
     try:
+        urlsplit(text or "")
         url = httpx.URL(text or "")
-    except httpx.InvalidURL:
+    except (ValueError, httpx.InvalidURL):
         return False
     return url.scheme in ("http", "https") and bool(url.host)
 

@@ -166,7 +166,7 @@ class FhirClient:
             answer = await self._http.request(
                 method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
             )
-        except (httpx.TransportError, httpx.InvalidURL) as error:
+        except (httpx.RequestError, httpx.InvalidURL) as error:
             raise Transient(
                 f"the FHIR server does not answer ({type(error).__name__})", code="fhir-unavailable"
             ) from error
@@ -249,7 +249,7 @@ def _issue_codes(outcome: Any) -> tuple[str, ...]:
     """Return the issue codes of an OperationOutcome; its diagnostics may hold patient data."""
     issues = outcome.get("issue") if isinstance(outcome, dict) else None
     found = [each.get("code") for each in issues if isinstance(each, dict)] if isinstance(issues, list) else []
-    return tuple(code for code in found if isinstance(code, str) and re.fullmatch(r"[a-z-]{1,40}", code))
+    return tuple(code for code in found if isinstance(code, str) and code in _ISSUE_CODES)
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

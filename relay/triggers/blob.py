@@ -22,6 +22,6 @@ if _source is None:
 async def bundle_blob(blob: func.InputStream) -> None:
     """Take a dropped file; its outcome will be `bundles-outcome/<name>.json`."""
     _, _, name = (blob.name or "").partition("/")
-    properties = blob.blob_properties or {}
+    properties = getattr(blob, "blob_properties", None) or {}  # the published interface leaves it out
     version = f"{properties.get('ETag', '')} {properties.get('LastModified', '')}"
     await get_relay().inbound.drop(name, blob.read(), version=version)

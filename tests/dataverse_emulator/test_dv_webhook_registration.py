@@ -6,9 +6,9 @@ from typing import Any
 
 import httpx
 import pytest
+from webhook_kit import ENDPOINT, register
 
 from devstack.dataverse import Emulator
-from webhook_kit import ENDPOINT, register
 
 
 async def test_the_key_can_be_written_and_never_read(api: httpx.AsyncClient) -> None:

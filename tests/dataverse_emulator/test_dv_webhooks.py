@@ -10,10 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from webhook_kit import ENDPOINT, attributes, pairs, register
 
 from devstack.dataverse import Emulator, create_app
 from devstack.dataverse.app import FACTS
-from webhook_kit import ENDPOINT, attributes, pairs, register
 
 ROOT = "http://org/api/data/v9.2/"
 ID = "11111111-2222-3333-4444-555555555555"

@@ -72,6 +72,7 @@ async def test_the_outcome_has_the_files_own_name(tmp_path: Path, name: str) -> 
 async def test_a_name_that_leaves_no_room_for_its_outcome_is_carried_out_all_the_same(tmp_path: Path) -> None:
     """A file whose name is as long as the disk allows has no outcome beside it, but one by its id, and no dead letter."""
     async with surface(tmp_path) as it:
+        await it.put(PATIENT)
         drop(it, "x" * 255, BUNDLE)
         await it.settle()
         assert len(it.rows("contact")) == 1
