@@ -22,9 +22,46 @@ from relay.telemetry import current_meter
 FHIR_JSON = "application/fhir+json"
 BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
 
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
 _ETAG = re.compile(r'(W/)?"[^"\r\n]*"')
+
+# hl7.org/fhir/R4/valueset-issue-type.html; any other code is a server's own word, which may be about a patient
+_ISSUE_CODES = frozenset(
+    [
+        "invalid",
+        "structure",
+        "required",
+        "value",
+        "invariant",
+        "security",
+        "login",
+        "unknown",
+        "expired",
+        "forbidden",
+        "suppressed",
+        "processing",
+        "not-supported",
+        "duplicate",
+        "multiple-matches",
+        "not-found",
+        "deleted",
+        "too-long",
+        "code-invalid",
+        "extension",
+        "too-costly",
+        "business-rule",
+        "conflict",
+        "transient",
+        "lock-error",
+        "no-store",
+        "exception",
+        "timeout",
+        "incomplete",
+        "throttled",
+        "informational",
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ BUNDLE_TYPES = (
 )
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
+_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` are legal ids, but no URL can hold them
 _SUCCESS = re.compile(r"2\d\d(?!\d)")
 _RESPONSES = {"batch-response", "transaction-response"}
 

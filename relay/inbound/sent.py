@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from relay.fhir import json_text
 from relay.fhir.json_text import Span
 from relay.inbound.entries import Entry, Incoming
+
+_VERSION = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class SentBodies:
@@ -21,12 +24,12 @@ class SentBodies:
             self._entries = json_text.elements(text, listed.start) if listed else []
 
     def of(self, entry: Entry) -> tuple[str, str]:
-        """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no version."""
+        """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no legal version."""
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
         span = self._single if self._entries is None else self._resource(entry.index)
-        if not isinstance(version, str) or not version or span is None:
-            return "", ""
+        if not isinstance(version, str) or not _VERSION.fullmatch(version) or span is None:
+            return "", ""  # so it is read from the server: what a sender calls a version goes into a header
         return self._text[span.start : span.end], f'W/"{version}"'
 
     def _resource(self, index: int) -> Span | None:

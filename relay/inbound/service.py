@@ -167,7 +167,7 @@ class Inbound:
 
         `version` is the blob's ETag and time: the same bytes dropped anew are carried out anew, as if they were posted anew.
         """
-        digest = hashlib.sha256("\0".join((name, version, "")).encode() + data).hexdigest()[:32]
+        digest = hashlib.sha256(f"{name}\0{version}\0".encode() + data).hexdigest()[:32]
         job = Job(digest, name=name, first=self._now().isoformat())
         if await self._outcome(job.id) is None:
             await self._keep(job, data)
@@ -208,7 +208,10 @@ class Inbound:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
-        await self._bury(job, body or b"", "poison")
+        if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
+            await self._give_up(job, body or b"", Terminal("the bundle failed at every try", code="poison"))
+        else:
+            await self._bury(job, body or b"", "poison")
         await self._store.delete_blob(PAYLOADS, job.id)
 
     async def drain_blob(self, text: str) -> None:
@@ -219,7 +222,7 @@ class Inbound:
         """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
         unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
         gone = 0
-        for container, limit in ((OUTCOMES, before), (PAYLOADS, unasked)):
+        for container, limit in ((OUTCOMES, before), (DROPPED_OUTCOMES, before), (PAYLOADS, unasked)):
             for blob in await self._store.list_blobs(container):
                 if blob.modified < limit:
                     await self._store.delete_blob(container, blob.name)

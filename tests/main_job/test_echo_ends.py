@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.samples import bundle, family, patient, practitioner
 from support.state import state
 from support.world import World, world

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.mishaps import Kill, Moment, Wire, kill, once, puts_resources
 from support.samples import bundle, patient, practitioner
 from support.state import state

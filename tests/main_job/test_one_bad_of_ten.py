@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.samples import bundle, codes, encounter, patient, results
 from support.world import ROOT, World, world
 

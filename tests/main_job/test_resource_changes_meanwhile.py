@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.mishaps import each_time, once, puts_resources
 from support.samples import bundle, patient
 from support.world import URN, World, world

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.mishaps import each_time, once, overhear, writes_rows
 from support.samples import bundle, patient, results
 from support.world import API, URN, World, world

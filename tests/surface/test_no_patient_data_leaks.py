@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import logging
@@ -128,7 +129,7 @@ async def all_ways_in(it: Surface, sinks: Sinks, body: bytes = GOOD) -> None:
     sinks.answered(await it.post(body))
     later = sinks.answered(await it.post(body, Prefer="respond-async"))
     file = it.store.folder / "bundles" / "in.json"
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(body)
     await it.settle(within=timedelta(days=2))
     if later.status_code == 202:
@@ -194,22 +195,19 @@ BAD: Mapping[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("validate", ["off", "reject"])
-async def test_a_bad_bundle_is_told_of_without_its_content(
-    tmp_path: Path, sinks: Sinks, name: str, validate: str
-) -> None:
+async def test_a_bad_bundle_is_told_of_without_its_content(tmp_path: Path, sinks: Sinks, validate: str) -> None:
     """A refusal says where and what kind of fault there is, never what stood there."""
-    if validate == "reject" and name not in VALIDATED:
-        pytest.skip("never gets as far as validation")
     async with surface(tmp_path, validate=validate, webhook=False) as it:
-        await all_ways_in(it, sinks, BAD[name])
-        answer = await it.post(BAD[name])
-        assert answer.status_code in (200, 207, 400, 422)
+        for name, body in BAD.items():
+            answer = sinks.answered(await it.post(body))
+            assert answer.status_code in (200, 207, 400, 422), (name, answer.status_code)
+            file = it.store.folder / "bundles" / "in" / str(len(sinks.answers))
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(body)
+        await it.settle()
     sinks.check(tmp_path / "store")
 
-
-VALIDATED = {name for name, body in BAD.items() if body.startswith(b'{"resourceType": "Bundle"') and "a" in name.split()}
 
 ECHO = "the value kanari Kanarienvogel 1911-11-07 of kanari-id-1 is wrong"
 OUTCOME = {
@@ -255,19 +253,21 @@ async def test_what_the_servers_say_of_a_patient_goes_no_further(tmp_path: Path,
     async with surface(tmp_path, retry_for="1h") as it:
         await it.put(PATIENT, VISIT)
         (it.fhir if side == "fhir" else it.dataverse).faults.append(fault)
-        await all_ways_in(it, sinks)
-        assert await it.relay.dead_letters.list() or name == "fhir another resource"
+        await all_ways_in(it, sinks, bundle(PATIENT) if fault.method == "PUT" else GOOD)
+        assert await it.relay.dead_letters.list() or name in ("fhir another resource", "fhir an odd ETag")
     sinks.check(tmp_path / "store")
 
 
 async def test_dataverses_own_refusal_of_a_row_names_no_value(tmp_path: Path, sinks: Sinks) -> None:
     """A value that only Dataverse finds fault with is failed by code and column."""
     async with surface(tmp_path) as it:
-        sql = "create trigger kanari before insert on contact begin select raise(abort, 'kanari'); end"
-        it.dataverse.store._connection.execute(sql)
-        answer = sinks.answered(await it.post(GOOD))
-        assert answer.status_code in (202, 207, 422)
-        await it.settle(within=timedelta(days=2))
+        columns = it.dataverse.metadata.tables["contact"].columns
+        columns["lastname"] = dataclasses.replace(columns["lastname"], max_length=3)  # a person shortened it since
+        answer = sinks.answered(await it.post(bundle(PATIENT)))
+        (entry,) = answer.json()["entries"]
+        (issue,) = [each for each in entry["issues"] if each["severity"] == "error"]
+        assert (answer.status_code, issue["code"], issue["at"]) == (422, "dataverse-0x80044331", "lastname")
+        await it.settle()
     sinks.check(tmp_path / "store")
 
 
@@ -319,10 +319,12 @@ async def test_a_failing_store_tells_no_file_names(tmp_path: Path, sinks: Sinks)
     """A blob that cannot be written is an answer without the path, which for a dropped file is a person's choice."""
     async with surface(tmp_path) as it:
         await it.store.check()
-        (it.store.folder / "relay-payloads").write_text("in the way")
+        scratch = it.store.folder / ".writing"
+        scratch.rmdir()
+        scratch.write_text("in the way")
         answer = sinks.answered(await it.post(GOOD))
         assert (answer.status_code, str(tmp_path) in answer.text) == (503, False)
-        (it.store.folder / "relay-payloads").unlink()
+        scratch.unlink()
     sinks.check(tmp_path / "store")
 
 
