@@ -30,9 +30,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "cpu_merge": ("merge", "one identifier added to the resource's text, every other byte kept"),
     "cpu_translate_plan_encode": ("translate + plan + encode", "what a resource costs between the two wires"),
     "cpu_with_parse": ("parse + translate + plan + encode", "the same from the request's bytes on"),
-    "path_plain": ("`{path}`", "an element path of members and indexes"),
-    "path_one_member": ("`{path}`", "an element path of one member"),
-    "path_filtered": ("`{path}`", "an element path with a filter of two equalities"),
+    "path_plain": ("path of members and indexes", "`{path}`, compiled once"),
+    "path_one_member": ("path of one member", "`{path}`"),
+    "path_filtered": ("path with a filter of two equalities", "`{path}`"),
     "resources_per_second_validate_off": (
         "whole flow, `RELAY_VALIDATE=off`",
         (

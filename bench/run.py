@@ -1,6 +1,6 @@
 """Runs the benches and prints one JSON line per figure, the machine's size last.
 
-Usage: run.py [--only NAME]… [--write FILE] [--list]
+Usage: run.py [--only NAME]… [--write FILE] [--figures]
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import imports
 import memory
 import webhook
 from figures import Figure, machine
-from page import render
+from page import MEANINGS, render
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "calls": calls.run,
@@ -36,10 +36,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measures the relay on this machine.")
     parser.add_argument("--only", action="append", choices=BENCHES, help="run this one only; may be repeated")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the figures as a page of Markdown, too")
-    parser.add_argument("--list", action="store_true", help="print the names of the benches and stop")
+    parser.add_argument("--figures", action="store_true", help="print what is measured and stop")
     options = parser.parse_args()
-    if options.list:
-        print("\n".join(BENCHES))
+    if options.figures:
+        print("\n".join(what for what, _ in MEANINGS.values()))
         return 0
     found: list[Figure] = []
     for name, bench in BENCHES.items():

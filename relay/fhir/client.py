@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -21,6 +21,11 @@ from relay.telemetry import current_meter
 
 FHIR_JSON = "application/fhir+json"
 BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
+
+_TOO_MUCH = frozenset({400, 413, 422})
+
+T = TypeVar("T")
+A = TypeVar("A")
 
 _ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
@@ -97,6 +102,14 @@ class Written:
     retry_after: float | None = None
 
 
+class _BatchRefused(Terminal):
+    """The server takes no such batch: too many entries for it (400, 413), or none at all (404, 405, 501)."""
+
+    def __init__(self, status: int, codes: Sequence[str]) -> None:
+        super().__init__(f"the FHIR server refused a batch ({status} {', '.join(codes)})", code="fhir-batch-refused")
+        self.status = status
+
+
 class FhirClient:
     """An async client of one FHIR server: no cookies, no redirects, nothing logged but counts.
 
@@ -122,39 +135,60 @@ class FhirClient:
 
     async def read(self, ids: Sequence[tuple[str, str]]) -> list[Read]:
         """Read resources by (type, id): one alone by GET, many by batches of GETs; answers in the same order."""
-        for kind, fhir_id in ids:
-            _address(kind, fhir_id)
-        if len(ids) == 1:
-            return [await self._read_one(_address(*ids[0]))]
-        answers: list[Read] = []
-        for start in range(0, len(ids), self._batch_entries):
-            some = ids[start : start + self._batch_entries]
-            entries = [f'{{"request":{{"method":"GET","url":"{_address(*each)}"}}}}' for each in some]
-            text, spans = await self._batch(entries)
-            answers += [_read_of(text, span, *each) for span, each in zip(spans, some, strict=True)]
-        return answers
+
+        def entry(each: tuple[str, str]) -> str:
+            return f'{{"request":{{"method":"GET","url":"{_address(*each)}"}}}}'
+
+        def answer(text: str, span: Span, each: tuple[str, str]) -> Read:
+            return _read_of(text, span, *each)
+
+        return await self._each(ids, entry, answer, self._read_one)
 
     async def write(self, puts: Sequence[Put]) -> list[Written]:
         """Put resources under If-Match: one alone by PUT, many by batches; answers in the same order."""
-        if len(puts) == 1:
-            return [await self._write_one(puts[0])]
-        answers: list[Written] = []
-        for start in range(0, len(puts), self._batch_entries):
-            some = puts[start : start + self._batch_entries]
-            text, spans = await self._batch([_entry(put) for put in some])
-            answers += [_written_of(json_text.value_at(text, span)) for span in spans]
-        return answers
+
+        def answer(text: str, span: Span, _: Put) -> Written:
+            return _written_of(json_text.value_at(text, span))
+
+        return await self._each(puts, _entry, answer, self._write_one)
+
+    async def _each(
+        self,
+        items: Sequence[T],
+        entry: Callable[[T], str],
+        answer: Callable[[str, Span, T], A],
+        one: Callable[[T], Awaitable[A]],
+    ) -> list[A]:
+        """Do something to each item, in batches the server takes: a refused one is halved, or done one by one."""
+        if len(items) > self._batch_entries:
+            runs = (items[start : start + self._batch_entries] for start in range(0, len(items), self._batch_entries))
+            return [each for run in runs for each in await self._each(run, entry, answer, one)]
+        if len(items) == 1:
+            return [await one(items[0])]
+        try:
+            text, spans = await self._batch([entry(each) for each in items])
+        except _BatchRefused as refused:
+            if refused.status not in _TOO_MUCH:
+                return [await one(each) for each in items]
+            middle = len(items) // 2
+            first = await self._each(items[:middle], entry, answer, one)
+            return first + await self._each(items[middle:], entry, answer, one)
+        return [answer(text, span, each) for span, each in zip(spans, items, strict=True)]
 
     async def metadata(self) -> int:
         """Ask for the CapabilityStatement and return the status; not metered."""
         return (await self._call("GET", "metadata", metered=False)).status_code
 
-    async def _read_one(self, address: str) -> Read:
-        answer = await self._call("GET", address)
+    async def _read_one(self, named: tuple[str, str]) -> Read:
+        answer = await self._call("GET", _address(*named))
         if answer.status_code != httpx.codes.OK:
             return Read(answer.status_code, retry_after=_retry_after(answer.headers))
         text = _text(answer)
-        resource = json_text.value_at(text, json_text.document(text))
+        try:
+            resource = json_text.value_at(text, json_text.document(text))
+        except Failed as failure:
+            raise Transient("the FHIR server's answer to a read cannot be read", code="bad-answer") from failure
+        _check_is(resource, named)
         return Read(200, text, _etag(answer.headers.get("etag", ""), resource))
 
     async def _write_one(self, put: Put) -> Written:
@@ -175,8 +209,7 @@ class FhirClient:
                 retry_after=_retry_after(answer.headers),
             )
         if answer.status_code != httpx.codes.OK:
-            codes = ", ".join(_issue_codes(_json(answer)))
-            raise Terminal(f"the FHIR server refused a batch ({answer.status_code} {codes})", code="fhir-batch-refused")
+            raise _BatchRefused(answer.status_code, _issue_codes(_json(answer)))
         text = _text(answer)
         try:
             listed = json_text.member(text, json_text.document(text), "entry")
@@ -210,6 +243,11 @@ class FhirClient:
         finally:
             self._http.cookies.clear()
         return answer
+
+
+def _check_is(resource: Any, named: tuple[str, str]) -> None:
+    if not isinstance(resource, dict) or (resource.get("resourceType"), resource.get("id")) != named:
+        raise Transient("the FHIR server answered a read with another resource", code="bad-answer")
 
 
 def _address(kind: str, fhir_id: str) -> str:
@@ -247,8 +285,7 @@ def _read_of(text: str, span: Span, kind: str, fhir_id: str) -> Read:
         raise Transient("the FHIR server answered a read without the resource", code="bad-answer")
     start, end = entry["resource"]
     resource = json_text.value_at(text, entry["resource"])
-    if not isinstance(resource, dict) or (resource.get("resourceType"), resource.get("id")) != (kind, fhir_id):
-        raise Transient("the FHIR server answered a read with another resource", code="bad-answer")
+    _check_is(resource, (kind, fhir_id))
     return Read(status, text[start:end], _etag(response.get("etag", ""), resource))
 
 

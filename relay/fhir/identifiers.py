@@ -15,6 +15,7 @@ from typing import Any, Literal
 from relay.errors import Failed
 from relay.fhir.json_text import Span, document, elements, members, value_at
 from relay.fhir.subset import is_subset
+from relay.guid import canonical_guid
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,6 @@ class Conflict:
 
 
 Merge = Present | Added | Conflict
-
-
-def canonical_guid(value: str) -> str:
-    """Spell a GUID as Dataverse does: lower case, no braces."""
-    return value.strip().removeprefix("{").removesuffix("}").lower()
 
 
 def add_identifier(text: str, *, system: str, value: str) -> Merge:

@@ -7,18 +7,31 @@ from dataclasses import dataclass, field
 
 from relay.dataverse.batch import Response
 from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseError
 from relay.inbound.operations import Operation, Plan, Planned, change_set
 
 OPERATIONS = 1000  # of one $batch
 
 
+@dataclass(frozen=True, slots=True)
+class Raced:
+    """A resource that lost against another writer, and the answer that said so."""
+
+    planned: Planned
+    error: DataverseError
+
+
 @dataclass(slots=True)
 class Applied:
-    """What became of a plan: `raced` resources are to be located and planned again, `busy` ones later."""
+    """What became of a plan: `raced` resources are to be located and planned again, `busy` ones later.
 
-    raced: list[Planned] = field(default_factory=list)
-    busy: list[Planned] = field(default_factory=list)
+    Both are by the number of the entry. `refused` are codeable concepts that could not be made, by key.
+    """
+
+    raced: dict[int, Raced] = field(default_factory=dict)
+    busy: dict[int, Planned] = field(default_factory=dict)
     retry_after: float | None = None
+    refused: dict[str, DataverseError] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +81,34 @@ def _batches(units: Iterable[_Unit]) -> Iterable[list[_Unit]]:
 
 def _judge(unit: _Unit, responses: Sequence[Response], applied: Applied) -> None:
     error = next((response.error for response in responses if response.error is not None), None)
-    if error is None or unit.planned is None:
-        return  # a concept that somebody else created first is there; one that was refused fails those that need it
+    if error is None:
+        return
     planned = unit.planned
-    if planned in applied.raced or planned in applied.busy or planned.result == "failed":
+    if planned is None:
+        if error.kind != "race":  # somebody else made the concept first: it is there
+            applied.refused[unit.operations[0].id] = error
+        return
+    number = planned.number
+    if number in applied.raced or number in applied.busy or planned.result == "failed":
         return  # its first change set did not go through, so the one that closes the cycle cannot either
+    error = _refused_concept(unit, applied) or error
     if error.kind in ("race", "missing"):
         # `missing`: a row we meant to change or to point to is not there (any more); reading again tells.
-        applied.raced.append(planned)
+        applied.raced[number] = Raced(planned, error)
     elif error.kind in ("transient", "not-reached"):
-        applied.busy.append(planned)
+        applied.busy[number] = planned
         applied.retry_after = max(applied.retry_after or 0, error.retry_after or 0) or None
+    elif unit.operations is planned.afterwards:
+        planned.fail_after_write(f"dataverse-{error.code}", str(error), error.column)
     else:
         planned.fail(f"dataverse-{error.code}", str(error), error.column)
+
+
+def _refused_concept(unit: _Unit, applied: Applied) -> DataverseError | None:
+    """Return why a codeable concept that this unit binds could not be made: that is the reason for the unit too."""
+    for operation in unit.operations if applied.refused else ():
+        for value in operation.body.values():
+            for key, error in applied.refused.items():
+                if isinstance(value, str) and value.endswith(f"({key})"):
+                    return error
+    return None

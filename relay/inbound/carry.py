@@ -11,10 +11,9 @@ from relay.dataverse.client import DataverseClient
 from relay.dataverse.keys import row_key
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
-from relay.inbound.apply import Applied, apply
+from relay.inbound.apply import Applied, Raced, apply
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.locate import Locator
-from relay.inbound.operations import Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan
 from relay.inbound.references import References
@@ -26,6 +25,7 @@ from relay.mapping.translate import translate
 from relay.settings import Settings
 
 ROUNDS = 5
+STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
 _PRESENT = LinkResult("present")
@@ -109,28 +109,41 @@ class Carrier:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
         done = Applied()
-        derived: list[tuple[str, str]] = []
+        derived: dict[tuple[str, str], None] = {}
         for _ in range(ROUNDS):
             if not pending:
                 break
             located = await self._locator.locate(list(pending.values()), derived)
             planned = plan(pending, located, self._maps, self._options)
             applied = await apply(self._dataverse, planned, tag)
-            again = {each.number for each in applied.raced}
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
-            unwritten = again | {each.number for each in applied.busy}
-            done.busy += applied.busy
+            unwritten = applied.raced.keys() | applied.busy.keys()
+            done.raced = applied.raced
+            done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             for each in planned.resources:
                 if each.number not in unwritten:
                     reports[each.number].take(each)
-            pending = {number: pending[number] for number in sorted(again)}
-            # The key we chose was taken: next time look at who has it.
-            derived = [(draft.map.table.name, self._derived(draft)) for draft in pending.values()]
-        if pending:
-            log.warning("%d resources kept changing under the relay", len(pending))
-            done.busy += [Planned(number, draft, "unchanged") for number, draft in pending.items()]
+            pending = {number: pending[number] for number in sorted(applied.raced)}
+            # A key we chose was taken: next time look at who has it.
+            derived |= {(draft.map.table.name, self._derived(draft)): None for draft in pending.values()}
+            raced = (each.planned for each in applied.raced.values())
+            creates = (each for planned in raced for each in planned.operations if each.kind == "create")
+            derived |= {(each.table.name, each.id): None for each in creates}
+        for number in pending:
+            self._lost(done.raced[number], reports[number], done)
         return done
+
+    @staticmethod
+    def _lost(raced: Raced, report: Report, done: Applied) -> None:
+        """Deal with a resource that lost every round: saved by users each time, it waits; otherwise it is refused."""
+        planned, error = raced.planned, raced.error
+        if error.code == STALE:
+            log.warning("a resource kept changing under the relay")
+            done.busy[planned.number] = planned
+        else:
+            planned.fail(f"dataverse-{error.code}", str(error), error.column)
+            report.take(planned)
 
     def _derived(self, draft: Draft) -> str:
         return row_key(self._options.source_name, draft.map.resource, draft.id)
@@ -144,12 +157,13 @@ class Carrier:
     ) -> tuple[str, ...]:
         """Write the GUIDs of known rows back; returns the GUIDs whose write-back is still to come."""
         if self._settings.writeback != "inline":
-            return ()
+            # Should the setting change, the events of these rows are not to be taken for done.
+            return tuple(report.row_id for report in reports.values() if report.row_id)
         links: dict[int, Link] = {}
         for entry in incoming.entries:
             report = reports[entry.index]
             draft = drafts.get(entry.index)
-            if draft is None or not report.row_id or report.result not in ("created", "updated", "unchanged"):
+            if draft is None or not report.row_id or report.result == "skipped":
                 continue
             identifier = draft.map.identifier
             if identifier is None or not identifier.writeback:

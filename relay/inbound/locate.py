@@ -12,6 +12,7 @@ from uuid import UUID
 from relay.dataverse import quoting
 from relay.dataverse.batch import Request
 from relay.dataverse.client import DataverseClient
+from relay.dataverse.keys import concept_keys
 from relay.errors import Transient
 from relay.inbound.identity import match_values
 from relay.inbound.located import Located, Row
@@ -23,6 +24,7 @@ URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three 
 OR_TERMS = 100  # a query takes at most 500 conditions; a term here has at most one per column of `where` plus the key
 OPERATIONS = 1000  # of one $batch
 
+CONCEPT_TABLE = "msemr_codeableconcept"
 CONCEPT_SET = "msemr_codeableconcepts"
 
 T = TypeVar("T")
@@ -49,6 +51,8 @@ class Wanted:
                 self.identifiers[kind][value] = None
             case Concept(type=number, code=code):
                 self.concepts[number][code] = None
+                for key in concept_keys(number, code):
+                    self.guids[CONCEPT_TABLE][key] = None
             case None:
                 pass
 
@@ -85,8 +89,9 @@ class Locator:
     async def locate(self, drafts: Sequence[Draft], guids: Iterable[tuple[str, str]] = ()) -> Located:
         """Read the rows that these drafts mean. Raises Transient when Dataverse is away or busy."""
         located = Located()
-        await self._read(self._reads(wanted_by(drafts, guids), located))
-        await self._read(self._late_children(drafts, located))
+        asked = tuple(guids)
+        await self._read(self._reads(wanted_by(drafts, asked), located))
+        await self._read(self._late_children(drafts, asked, located))
         return located
 
     async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
@@ -138,6 +143,9 @@ class Locator:
         maps = self._maps.for_table(table)
         facts = self._maps.tables[table]
         columns = dict.fromkeys(column for entity_map in maps for column in selected(entity_map))
+        children = (each for entity_map in self._maps for each in entity_map.expansions if each.table.name == table)
+        columns |= dict.fromkeys(column for expansion in children for column in selected_of_child(expansion))
+        columns.pop(facts.primary_id, None)
 
         def fold(rows: Iterable[Mapping[str, Any]]) -> None:
             for values in rows:
@@ -146,7 +154,10 @@ class Locator:
 
         for chunk in chunked(guids, IN_VALUES):
             condition = quoting.in_filter(facts.primary_id, chunk)
-            yield Request("GET", quoting.query(facts.entity_set, select=tuple(columns), filter=condition)), fold
+            yield (
+                Request("GET", quoting.query(facts.entity_set, select=(facts.primary_id, *columns), filter=condition)),
+                fold,
+            )
 
     def _rows_by_match(
         self, entity_map: EntityMap, matches: Iterable[tuple[Scalar, ...]], located: Located
@@ -181,9 +192,15 @@ class Locator:
             condition = quoting.both(parents, *where_filters(entity_map, through=navigation))
             yield self._children(expansion, condition, located)
 
-    def _late_children(self, drafts: Iterable[Draft], located: Located) -> Iterator[tuple[Request, Fold]]:
+    def _late_children(
+        self, drafts: Iterable[Draft], asked: Iterable[tuple[str, str]], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
         """Read the children of rows that were found otherwise than by FHIR id: the first call could not name them."""
         parents: dict[int, tuple[ExpansionMap, dict[str, None]]] = {}
+        for table, guid in asked:
+            for entity_map in self._maps.for_table(table) if (table, guid) in located.guids else ():
+                for expansion in entity_map.expansions:
+                    parents.setdefault(id(expansion), (expansion, {}))[1][guid] = None
         for draft in drafts:
             if located.by_fhir_id(draft.map.resource, draft.id):
                 continue
@@ -202,9 +219,6 @@ class Locator:
 
     @staticmethod
     def _children(expansion: ExpansionMap, condition: str, located: Located) -> tuple[Request, Fold]:
-        columns = (*expansion.columns, expansion.lookup, "statecode")
-        names = [wire_name(expansion.table, column) for column in columns if column in expansion.table.columns]
-
         def fold(rows: Iterable[Mapping[str, Any]]) -> None:
             for values in rows:
                 row = row_of(expansion.table, values)
@@ -213,8 +227,8 @@ class Locator:
                     if all(each.id != row.id for each in known):
                         known.append(row)
 
-        select = (expansion.table.primary_id, *dict.fromkeys(names))
-        return Request("GET", quoting.query(expansion.table.entity_set, select=select, filter=condition)), fold
+        url = quoting.query(expansion.table.entity_set, select=selected_of_child(expansion), filter=condition)
+        return Request("GET", url), fold
 
     @staticmethod
     def _parents_by_identifier(
@@ -258,6 +272,14 @@ def selected(entity_map: EntityMap) -> tuple[str, ...]:
     table = entity_map.table
     columns = (entity_map.key, *entity_map.where, *entity_map.columns)
     return (table.primary_id, *dict.fromkeys(wire_name(table, column) for column in columns if column))
+
+
+def selected_of_child(expansion: ExpansionMap) -> tuple[str, ...]:
+    """Return the `$select` of an expansion's table: its primary key, its columns, its parent, whether it is active."""
+    table = expansion.table
+    columns = (*expansion.columns, expansion.lookup, "statecode")
+    names = (wire_name(table, column) for column in columns if column in table.columns)
+    return (table.primary_id, *dict.fromkeys(names))
 
 
 def where_filters(entity_map: EntityMap, *, through: str = "") -> Iterator[str]:

@@ -72,6 +72,12 @@ class Planned:
         self.operations.clear()
         self.afterwards.clear()
         self.children.clear()
+        self.row_id = ""
+
+    def fail_after_write(self, code: str, message: str, at: str = "") -> None:
+        """Note that the row is there but not all of it could be written: it fails, and keeps its row and children."""
+        self.result = "failed"
+        self.issues.append(Issue("error", code, message, at))
 
 
 @dataclass(frozen=True, slots=True)

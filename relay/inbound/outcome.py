@@ -29,7 +29,7 @@ class Report:
     def take(self, planned: Planned) -> None:
         """Take over what planning and writing made of the resource."""
         self.result = planned.result
-        self.row_id = planned.row_id if planned.result != "failed" else ""
+        self.row_id = planned.row_id
         self.children = list(planned.children)
         self.issues += [issue for issue in planned.issues if issue not in self.issues]
 

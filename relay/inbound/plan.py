@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from relay.dataverse.keys import concept_key, row_key
+from relay.dataverse.keys import concept_keys, row_key
 from relay.errors import Failed
 from relay.inbound.children import plan_children
 from relay.inbound.identity import Identity, claimed_twice, identify
@@ -116,7 +116,9 @@ class _Planner:
         }
         if table is None:
             return ()
-        return tuple(_concept(table, target) for target in missing.values())
+        return tuple(
+            _concept(table, target, self._concept_key(*names, "msemr_code")) for names, target in missing.items()
+        )
 
     def write_order(self) -> list[Planned]:
         """Step 4: rows after the rows they point to; the lowest entry of a cycle goes first and is completed later."""
@@ -178,7 +180,7 @@ class _Planner:
         """Return the GUID of the row that a lookup means; raises Failed `unresolved-reference` when there is none."""
         match target:
             case Concept(type=number, code=code):
-                return self._located.concepts.get((number, code)) or concept_key(number, code)
+                return self._located.concepts.get((number, code)) or self._concept_key(number, code, at)
             case ByFhirId(type=kind, id=fhir_id):
                 if (other := self._numbers.get((kind, fhir_id))) is not None:
                     return self._known[other].planned.row_id
@@ -189,6 +191,13 @@ class _Planner:
             return found[0]
         code = "ambiguous-reference" if found else "unresolved-reference"
         raise Failed(f"{len(found)} rows stand for the {kind} that is referred to", code=code, at=at)
+
+    def _concept_key(self, number: int, code: str, at: str) -> str:
+        """Return the key of a concept to create; one under which a user made another concept is passed over."""
+        for key in concept_keys(number, code):
+            if (CONCEPTS, key) not in self._located.guids:
+                return key
+        raise Failed("every key for this codeable concept is taken by another one", code="identity-conflict", at=at)
 
     def _needs(self, number: int) -> set[int]:
         """Return the drafts whose rows must be there before this one's."""
@@ -203,7 +212,11 @@ class _Planner:
         draft = planned.draft
         table = draft.map.table
         links = Links(self._maps, known.targets, later)
-        plan_children(planned, self._located, links, write_identifier_row=self._options.identifier_rows)
+        try:
+            plan_children(planned, self._located, links, write_identifier_row=self._options.identifier_rows)
+        except Failed as failure:
+            planned.fail(failure.code, str(failure), failure.at)
+            return
         touched = bool(planned.operations) and planned.result == "updated"
         if row is None:
             body = create_body(draft.map.table, draft.columns, draft.lookups, links)
@@ -229,7 +242,7 @@ def _targets(draft: Draft) -> list[tuple[str, Target]]:
     return [(column, target) for column, target in pairs if target is not None]
 
 
-def _concept(table: Table, target: Concept) -> Operation:
+def _concept(table: Table, target: Concept, key: str) -> Operation:
     limits = {name: column.max_length for name, column in table.columns.items()}
     body = {
         "msemr_type": target.type,
@@ -237,5 +250,4 @@ def _concept(table: Table, target: Concept) -> Operation:
         "msemr_name": (target.name or target.code)[: limits["msemr_name"]],
         "msemr_text": (target.text or target.name)[: limits["msemr_text"]] or None,
     }
-    key = concept_key(target.type, target.code)
     return Operation("create", table, key, {name: value for name, value in body.items() if value}, "new concept")

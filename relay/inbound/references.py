@@ -40,7 +40,7 @@ class References:
         self._identifiers: dict[tuple[str, str, str], Key] | None = None
         self._entries = incoming.entries
         for entry in incoming.entries:
-            if entry.key and ":" in entry.full_url:  # a fullUrl is absolute; another would take over relative ones
+            if entry.key and _names(entry.full_url, entry.key):
                 url = _same_urn(entry.full_url)
                 self._urls[url] = entry.key if self._urls.get(url, entry.key) == entry.key else _AMBIGUOUS
 
@@ -141,6 +141,16 @@ def _own_base(entry: Entry) -> str:
     return (
         full.removesuffix(f"{entry.key[0]}/{entry.key[1]}") if full.endswith(f"/{entry.key[0]}/{entry.key[1]}") else ""
     )
+
+
+def _names(full_url: str, key: Key) -> bool:
+    """Tell whether a fullUrl may stand for the entry: a URN may, a URL only if it ends in the entry's own type and id.
+
+    Otherwise a sender's slip would make references mean another patient.
+    """
+    if full_url[:4].lower() == "urn:":
+        return True
+    return ":" in full_url and _VERSION.sub("", full_url).endswith(f"/{key[0]}/{key[1]}")
 
 
 def _same_urn(url: str) -> str:

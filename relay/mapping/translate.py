@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from relay.guid import canonical_guid
 from relay.mapping.building import Building
 from relay.mapping.expansions import IDENTIFIER
 from relay.mapping.model import Draft, EntityMap, Issue, Resolve, Resource, Source
@@ -101,7 +102,7 @@ def _claims(entity_map: EntityMap, resource: Resource, into: Building) -> tuple[
         value = item.get("value")
         if value is None or item.get("use") == "old":
             continue
-        guid = value.lower() if isinstance(value, str) else ""
+        guid = canonical_guid(value) if isinstance(value, str) else ""
         if _GUID.fullmatch(guid):
             claims[guid] = None
         else:

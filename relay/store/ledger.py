@@ -38,7 +38,8 @@ class Ledger:
         """Note that the work is over; `still_open` are the GUIDs whose write-back is not done."""
         names = sorted({self._pseudonyms(guid) for guid in still_open})
         listed = "all" if len(names) > MOST_OPEN else " ".join(names)
-        await self._store.put_row(WORKS, "tag", tag, {"state": "over", "open": listed, "at": self._now().isoformat()})
+        row = {"state": "over", "open": listed, "key": self._pseudonyms("key"), "at": self._now().isoformat()}
+        await self._store.put_row(WORKS, "tag", tag, row)
 
     async def state(self, tag: str, guid: str | None) -> tuple[State, timedelta]:
         """Tell how the write-back of one row stands, and how long ago that was noted.
@@ -54,7 +55,8 @@ class Ledger:
         still_open = str(row["open"]).split()
         if not still_open:
             return "done", age
-        if guid is None or still_open == ["all"] or self._pseudonyms(guid) in still_open:
+        foreign = row.get("key") != self._pseudonyms("key")  # hashed under another key: nobody can say which are open
+        if guid is None or foreign or still_open == ["all"] or self._pseudonyms(guid) in still_open:
             return "open", age
         return "done", age
 

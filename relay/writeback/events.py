@@ -12,7 +12,7 @@ from relay.dataverse import quoting
 from relay.dataverse.batch import Request, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseMissing, DataverseRace
-from relay.dataverse.keys import child_key
+from relay.dataverse.keys import child_keys
 from relay.errors import Failed, Transient
 from relay.fhir.links import Link
 from relay.mapping.load import MapSet
@@ -112,6 +112,8 @@ class EventReader:
             return Ignored("no-fhir-id")
         if not isinstance(fhir_id, str) or not _FHIR_ID.fullmatch(fhir_id):
             raise Failed(f"{table}.{entity_map.key} does not hold a FHIR id", code="invalid-id", at=entity_map.key)
+        if not ours:
+            await self._check_alone(entity_map, fhir_id)
         if self._identifier_rows == "relay":
             rows = _body(answers[1 + known.index(entity_map)])["value"]
             try:
@@ -124,6 +126,17 @@ class EventReader:
             return Ignored("no-writeback")
         # A row the relay made may be of a resource that was posted to the relay alone and never reached the server.
         return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system, posted=ours), tag)
+
+    async def _check_alone(self, entity_map: EntityMap, fhir_id: str) -> None:
+        """Raise Failed `ambiguous-match` when several rows carry the FHIR id; the relay's own creates looked already."""
+        table = entity_map.table
+        wanted = (quoting.equals(column, value) for column, value in entity_map.where.items())
+        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *wanted)
+        page = await self._dataverse.get(
+            quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
+        )
+        if sum(row[entity_map.key] == fhir_id for row in page["value"]) > 1:
+            raise Failed(f"several rows of {table.name} carry this FHIR id", code="ambiguous-match", at=entity_map.key)
 
     async def _ensure(
         self, entity_map: EntityMap, identifier: IdentifierMap, guid: str, rows: Sequence[Mapping[str, Any]]
@@ -142,7 +155,7 @@ class EventReader:
             return tag
         navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         body = {
-            identifier.table.primary_id: child_key(guid, identifier.table.name, (identifier.system, guid)),
+            identifier.table.primary_id: child_keys(guid, identifier.table.name, (identifier.system, guid))[0],
             identifier.system_column: identifier.system,
             identifier.value_column: guid,
             f"{navigation}@odata.bind": quoting.bind(entity_map.table.entity_set, guid),

@@ -31,8 +31,11 @@ async def take_event(body: bytes, store: Store, settings: Settings, now: datetim
     if not _MESSAGE.fullmatch(event.message):
         raise Refused("event: MessageName is not a message's name", code="not-an-event")
     # The one lookup of an identifier row names its parent; with several, none is taken and the row is read.
-    parents = {str(event.attributes[name]) for name in event.tables if name.startswith(event.table.split("_")[0] + "_")}
+    prefix = event.table.split("_")[0] + "_"
+    parents = {event.attributes[name] for name in event.tables if name.startswith(prefix)}
     parent = parents.pop() if len(parents) == 1 else ""
+    if not isinstance(parent, str):
+        parent = ""
     message = EventMessage(
         event.table,
         event.id,

@@ -261,8 +261,9 @@ async def test_what_the_servers_say_of_a_patient_goes_no_further(tmp_path: Path,
 async def test_dataverses_own_refusal_of_a_row_names_no_value(tmp_path: Path, sinks: Sinks) -> None:
     """A value that only Dataverse finds fault with is failed by code and column."""
     async with surface(tmp_path) as it:
-        columns = it.dataverse.metadata.tables["contact"].columns
-        columns["lastname"] = dataclasses.replace(columns["lastname"], max_length=3)  # a person shortened it since
+        table = it.dataverse.metadata.tables["contact"]
+        shorter = dataclasses.replace(table.columns["lastname"], max_length=3)  # a person changed it since
+        table.columns["lastname"] = table.properties["lastname"] = shorter
         answer = sinks.answered(await it.post(bundle(PATIENT)))
         (entry,) = answer.json()["entries"]
         (issue,) = [each for each in entry["issues"] if each["severity"] == "error"]
