@@ -119,7 +119,7 @@ def test_references_follow_the_entry_s_own_full_url() -> None:
     incoming = take_bundle(
         full("https://elsewhere.test/fhir/Encounter/e1", "Encounter", "e1"),
         full("https://elsewhere.test/fhir/Patient/p1", "Patient", "p1"),
-        full("https://third.test/Patient/p1", "Patient", "other"),
+        full("https://third.test/Patient/other", "Patient", "other"),
         full("https://elsewhere.test/fhir/Patient/moved", "Patient", "p9"),
         kind="collection",
     )
@@ -127,8 +127,8 @@ def test_references_follow_the_entry_s_own_full_url() -> None:
     # A fullUrl that disagrees with its resource's id means nothing: else a slip would point to another patient.
     assert resolve("Patient/moved", incoming) == ByFhirId("Patient", "moved")
     assert resolve("Patient/absent", incoming) == ByFhirId("Patient", "absent")
-    assert resolve("https://third.test/Patient/p1", incoming) == ByFhirId("Patient", "other")
-    assert resolve("https://third.test/Patient/p1/_history/2", incoming) == ByFhirId("Patient", "other")
+    assert resolve("https://third.test/Patient/other", incoming) == ByFhirId("Patient", "other")
+    assert resolve("https://third.test/Patient/other/_history/2", incoming) == ByFhirId("Patient", "other")
     assert resolve("https://elsewhere.test/fhir/Patient/absent", incoming) == ByFhirId("Patient", "absent")
     assert resolve("https://third.test/Patient/absent", incoming) is None
 
