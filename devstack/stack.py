@@ -109,7 +109,7 @@ async def running(
         stack.push_async_callback(_close_relay)
         functions_url = await stack.enter_async_context(serving(host.asgi, port=port))
         if org is not None:
-            maps = load_maps(ROOT / "maps")
+            maps = load_maps(ROOT / os.environ.get("RELAY_MAPS", "maps"))
             tables = dict.fromkeys(each.table.name for each in maps.maps)
             tables |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
             key = next(iter((keys or {}).get("dataverse_event", (keys or {}).get("host", ["local"]))))

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
 import sys
 import tempfile
 from pathlib import Path
+
+from relay.errors import SettingsError
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +19,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=int, default=7071, help="port of the functions; 0 picks a free one (7071)")
     parser.add_argument("--dataverse", default="emulator", metavar="URL|emulator", help="org to use (emulator)")
     parser.add_argument("--fhir", default="embedded", metavar="URL|embedded|hapi", help="FHIR server to use (embedded)")
-    parser.add_argument("--store", type=Path, help="folder of the local store (a new one, removed at the end)")
+    parser.add_argument("--store", type=Path, help="folder of the local store (RELAY_STORE, else a new one)")
     parser.add_argument(
         "--keys", action="append", default=[], metavar="FUNCTION=KEY", help="check function keys as Azure does"
     )
@@ -32,8 +35,16 @@ def run(options: argparse.Namespace) -> int:
             return 2
         keys.setdefault(name, []).append(key)
     with tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True) as scratch:
-        asyncio.run(_serve(options, options.store or Path(scratch), keys or None))
+        asyncio.run(_serve(options, options.store or _named_store() or Path(scratch), keys or None))
     return 0
+
+
+def _named_store() -> Path | None:
+    """Return the folder that RELAY_STORE names, None when it is not set."""
+    text = os.environ.get("RELAY_STORE", "")
+    if text and not text.startswith("file:"):
+        raise SettingsError("RELAY_STORE must be file:<folder> here: Azure Storage is not supported yet")
+    return Path(text.removeprefix("file:")) if text else None
 
 
 async def _serve(options: argparse.Namespace, folder: Path, keys: dict[str, list[str]] | None) -> None:

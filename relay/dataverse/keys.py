@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID, uuid5
 
 # Chosen once for this project; changing it would give every row a second key.
@@ -22,8 +22,8 @@ def row_key(source_name: str, resource_type: str, fhir_id: str) -> str:
     return _key(NAMESPACE, (source_name, resource_type, fhir_id))
 
 
-def child_keys(parent: str, table: str, match_values: Iterable[object]) -> tuple[str, ...]:
-    """Return the keys of the child row that these match values tell apart under this parent, in order of choice.
+def child_keys(parent: str, table: str, match_values: Iterable[object]) -> Iterator[str]:
+    """Yield the keys of the child row that these match values tell apart under this parent, in order of choice.
 
     The first is the key. The others are for when a user has made another row of the one that stands under it.
     """
@@ -31,10 +31,12 @@ def child_keys(parent: str, table: str, match_values: Iterable[object]) -> tuple
     return _choices(UUID(parent), parts)
 
 
-def concept_keys(concept_type: int, code: str) -> tuple[str, ...]:
-    """Return the keys of the codeable concept (type, code), shared by every source, in order of choice."""
+def concept_keys(concept_type: int, code: str) -> Iterator[str]:
+    """Yield the keys of the codeable concept (type, code), shared by every source, in order of choice."""
     return _choices(NAMESPACE, ("msemr_codeableconcept", str(concept_type), code))
 
 
-def _choices(namespace: UUID, parts: tuple[str, ...]) -> tuple[str, ...]:
-    return _key(namespace, parts), *(_key(namespace, (*parts, f"#{number}")) for number in range(2, CHOICES + 1))
+def _choices(namespace: UUID, parts: tuple[str, ...]) -> Iterator[str]:
+    yield _key(namespace, parts)  # nearly always the one that is taken, so the others are not made
+    for number in range(2, CHOICES + 1):
+        yield _key(namespace, (*parts, f"#{number}"))

@@ -155,7 +155,7 @@ class EventReader:
             return tag
         navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         body = {
-            identifier.table.primary_id: child_keys(guid, identifier.table.name, (identifier.system, guid))[0],
+            identifier.table.primary_id: next(child_keys(guid, identifier.table.name, (identifier.system, guid))),
             identifier.system_column: identifier.system,
             identifier.value_column: guid,
             f"{navigation}@odata.bind": quoting.bind(entity_map.table.entity_set, guid),
