@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,10 +17,11 @@ from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.control import Control
 from devstack.host.app import Host
+from devstack.host.errors import StartError
 from devstack.host.serve import serving
 from devstack.register import register_webhook
-from relay.errors import Unsupported
-from relay.mapping.load import load_maps
+from relay.errors import Terminal, Unsupported
+from relay.mapping.load import MapSet
 from relay.store.local import LocalStore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -80,7 +82,7 @@ async def running(
     """Run the stack until the block ends; `settings` win over the process's own RELAY_* variables.
 
     `dataverse` is `emulator` or an org's URL, `fhir` is `embedded` or a server's URL. Raises Unsupported for what is
-    not there yet, OSError when the port is taken.
+    not there yet, OSError when the port is taken, and SettingsError, MapError or Terminal when the app cannot start.
     """
     if fhir == "hapi":
         raise Unsupported("--fhir hapi is not supported yet (valid: embedded, or the URL of a running server)")
@@ -89,6 +91,8 @@ async def running(
     async with AsyncExitStack() as stack:
         store = LocalStore(folder)
         stack.push_async_callback(store.close)
+        await store.check()
+        (folder / "bundles").mkdir(exist_ok=True)  # where people drop files
         org, org_url = await _dataverse(stack, dataverse)
         server, fhir_url = await _fhir(stack, fhir)
         here = {
@@ -103,13 +107,19 @@ async def running(
             here |= {"RELAY_FHIR_AUTH": "none", "RELAY_FHIR_VERSIONS": "ordered"}
         if "RELAY_LOG_KEY" not in os.environ:
             here["RELAY_LOG_KEY"] = LOCAL_LOG_KEY
+        if keys is not None and not {"dataverse_event", "host"} & keys.keys():
+            keys = {**keys, "dataverse_event": [secrets.token_hex(16)]}  # Dataverse needs one of its own
         host = Host(ROOT, store=store, keys=keys, settings=here | dict(settings or {}))
-        await host.start()
+        try:
+            await host.start()
+        except StartError as error:
+            raise Terminal(str(error), code="start") from error
         stack.push_async_callback(host.stop)
         stack.push_async_callback(_close_relay)
+        # Made now, so that a wrong setting or map is told at once and not by each request.
+        maps: MapSet = sys.modules["relay.app"].get_relay().maps
         functions_url = await stack.enter_async_context(serving(host.asgi, port=port))
         if org is not None:
-            maps = load_maps(ROOT / os.environ.get("RELAY_MAPS", "maps"))
             tables = dict.fromkeys(each.table.name for each in maps.maps)
             tables |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
             key = next(iter((keys or {}).get("dataverse_event", (keys or {}).get("host", ["local"]))))

@@ -13,16 +13,24 @@ from pathlib import Path
 
 from relay.errors import SettingsError
 
+_LAST_PORT = 65535
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--port", type=int, default=7071, help="port of the functions; 0 picks a free one (7071)")
+    parser.add_argument("--port", type=_port, default=7071, help="port of the functions; 0 picks a free one (7071)")
     parser.add_argument("--dataverse", default="emulator", metavar="URL|emulator", help="org to use (emulator)")
     parser.add_argument("--fhir", default="embedded", metavar="URL|embedded|hapi", help="FHIR server to use (embedded)")
     parser.add_argument("--store", type=Path, help="folder of the local store (RELAY_STORE, else a new one)")
     parser.add_argument(
         "--keys", action="append", default=[], metavar="FUNCTION=KEY", help="check function keys as Azure does"
     )
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port (valid: 0 to {_LAST_PORT})")
+    return int(text)
 
 
 def run(options: argparse.Namespace) -> int:

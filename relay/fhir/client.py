@@ -160,6 +160,8 @@ class FhirClient:
         one: Callable[[T], Awaitable[A]],
     ) -> list[A]:
         """Do something to each item, in batches the server takes: a refused one is halved, or done one by one."""
+        if not items:
+            return []
         if len(items) > self._batch_entries:
             runs = (items[start : start + self._batch_entries] for start in range(0, len(items), self._batch_entries))
             return [each for run in runs for each in await self._each(run, entry, answer, one)]
@@ -276,7 +278,10 @@ def _json(answer: httpx.Response) -> Any:
 
 
 def _read_of(text: str, span: Span, kind: str, fhir_id: str) -> Read:
-    entry = json_text.members(text, span.start)
+    try:
+        entry = json_text.members(text, span.start)
+    except Failed as failure:
+        raise Transient("the FHIR server's answer to a batch cannot be read", code="bad-answer") from failure
     response = json_text.value_at(text, entry["response"]) if "response" in entry else {}
     status = _status(response)
     if status != httpx.codes.OK:
@@ -306,8 +311,9 @@ def _status(response: Any) -> int:
     return int(match[1])
 
 
-def _etag(header: str, resource: Any) -> str:
+def _etag(header: object, resource: Any) -> str:
     """Return what If-Match must say: the ETag as it came, else one built from the version (bare ones are HAPI's)."""
+    header = header if isinstance(header, str) else ""
     if _ETAG.fullmatch(header):
         return header
     meta = resource.get("meta") if isinstance(resource, dict) else None

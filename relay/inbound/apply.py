@@ -15,10 +15,14 @@ OPERATIONS = 1000  # of one $batch
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """A resource that lost against another writer, and the answer that said so."""
+    """A resource that lost against another writer, and the answer that said so.
+
+    `written` is whether its row is there and only the update that closes a cycle was lost.
+    """
 
     planned: Planned
     error: DataverseError
+    written: bool
 
 
 @dataclass(slots=True)
@@ -94,7 +98,7 @@ def _judge(unit: _Unit, responses: Sequence[Response], applied: Applied) -> None
     error = _refused_concept(unit, applied) or error
     if error.kind in ("race", "missing"):
         # `missing`: a row we meant to change or to point to is not there (any more); reading again tells.
-        applied.raced[number] = Raced(planned, error)
+        applied.raced[number] = Raced(planned, error, written=unit.operations is planned.afterwards)
     elif error.kind in ("transient", "not-reached"):
         applied.busy[number] = planned
         applied.retry_after = max(applied.retry_after or 0, error.retry_after or 0) or None

@@ -109,6 +109,7 @@ class Carrier:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
         done = Applied()
+        written: dict[int, Planned] = {}
         derived: dict[tuple[str, str], None] = {}
         for _ in range(ROUNDS):
             if not pending:
@@ -119,6 +120,7 @@ class Carrier:
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
+            written |= {number: raced.planned for number, raced in applied.raced.items() if raced.written}
             done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             for each in planned.resources:
@@ -132,6 +134,10 @@ class Carrier:
             derived |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
+        for number, earlier in written.items():
+            report = reports[number]
+            if not report.row_id:  # refused when it was planned anew, but its row is there
+                report.row_id, report.children = earlier.row_id, list(earlier.children)
         return done
 
     @staticmethod
@@ -142,7 +148,8 @@ class Carrier:
             log.warning("a resource kept changing under the relay")
             done.busy[planned.number] = planned
         else:
-            planned.fail(f"dataverse-{error.code}", str(error), error.column)
+            refuse = planned.fail_after_write if raced.written else planned.fail
+            refuse(f"dataverse-{error.code}", str(error), error.column)
             report.take(planned)
 
     def _derived(self, draft: Draft) -> str:

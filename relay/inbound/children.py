@@ -55,17 +55,18 @@ class _Family:
         self._expansion = expansion
         self._located = located
         self._links = links
+        self._existing = [(self._row_match(row), row) for row in existing]
         self._rows: dict[Match, Row] = {}
         # Of two rows alike, the active one stands for the item.
-        for row in sorted(existing, key=lambda row: (row.values.get("statecode") != 0, row.id)):
-            self._rows.setdefault(self._row_match(row), row)
+        for match, row in sorted(self._existing, key=lambda pair: (pair[1].values.get("statecode") != 0, pair[1].id)):
+            self._rows.setdefault(match, row)
 
     def become(self, drafts: Iterable[ChildDraft]) -> None:
         """Make the rows those of the drafts, and deal with vanished items as the expansion says."""
         wanted = {self._draft_match(draft): draft for draft in drafts}
         for draft in wanted.values():
             self.have(draft)
-        for match, row in self._rows.items():
+        for match, row in self._existing:
             if match not in wanted and self._is_ours(match, row):
                 self._retire(row)
 

@@ -37,7 +37,8 @@ def plan(drafts: Mapping[int, Draft], located: Located, maps: MapSet, options: P
     planner = _Planner(located, maps, options)
     planner.identify(drafts)
     planner.refuse_unresolved()
-    return Plan(planner.missing_concepts(), tuple(planner.write_order()))
+    resources = planner.write_order()
+    return Plan(planner.missing_concepts(), tuple(resources))
 
 
 @dataclass(slots=True)
@@ -105,23 +106,8 @@ class _Planner:
             if not refused:
                 return
 
-    def missing_concepts(self) -> tuple[Operation, ...]:
-        """Step 3: create each codeable concept that is not there, once."""
-        table = self._maps.tables.get(CONCEPTS)
-        missing = {
-            (target.type, target.code): target
-            for known in self._known.values()
-            for target in known.targets
-            if isinstance(target, Concept) and (target.type, target.code) not in self._located.concepts
-        }
-        if table is None:
-            return ()
-        return tuple(
-            _concept(table, target, self._concept_key(*names, "msemr_code")) for names, target in missing.items()
-        )
-
     def write_order(self) -> list[Planned]:
-        """Step 4: rows after the rows they point to; the lowest entry of a cycle goes first and is completed later."""
+        """Step 3: rows after the rows they point to; the lowest entry of a cycle goes first and is completed later."""
         written: set[int] = set()
         unwritten = {known.planned.row_id for known in self._known.values() if known.row is None}
         waiting = {number: self._needs(number) for number in sorted(self._known)}
@@ -134,7 +120,24 @@ class _Planner:
                 unwritten.discard(self._known[number].planned.row_id)
                 written.add(number)
                 ordered.append(self._known[number].planned)
+        self._refuse_dependents()
         return [*ordered, *self._settled]
+
+    def missing_concepts(self) -> tuple[Operation, ...]:
+        """Step 4: create each codeable concept that is not there and that something to be written needs, once."""
+        table = self._maps.tables.get(CONCEPTS)
+        missing = {
+            (target.type, target.code): target
+            for known in self._known.values()
+            if known.planned.result != "failed"
+            for target in known.targets
+            if isinstance(target, Concept) and (target.type, target.code) not in self._located.concepts
+        }
+        if table is None:
+            return ()
+        return tuple(
+            _concept(table, target, self._concept_key(*names, "msemr_code")) for names, target in missing.items()
+        )
 
     # --- the parts of the steps
 
@@ -151,6 +154,21 @@ class _Planner:
         draft = known.planned.draft
         del self._numbers[draft.map.resource, draft.id]
         self._fail(number, draft, failure)
+
+    def _refuse_dependents(self) -> None:
+        """Refuse what points to a row that is not going to be made after all, and what points to that in turn."""
+        gone: set[str] = set()
+        while True:
+            failed = [each.planned for each in self._known.values() if each.row is None and each.planned.result == "failed"]
+            missing = {self._derived(planned.draft) for planned in failed}
+            if missing == gone:
+                return
+            gone = missing
+            for known in self._known.values():
+                planned = known.planned
+                lost = (at for at, target in _targets(planned.draft) if known.targets[target] in gone)
+                if planned.result != "failed" and (at := next(lost, None)) is not None:
+                    planned.fail("unresolved-reference", "the resource that is referred to was refused", at)
 
     def _is_new(self, number: int) -> bool:
         return self._known[number].row is None

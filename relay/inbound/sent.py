@@ -21,7 +21,7 @@ class SentBodies:
         self._entries: Sequence[Span] | None = None
         if incoming.type != "resource":  # a List has an `entry` of its own
             listed = json_text.member(text, self._single, "entry")
-            self._entries = json_text.elements(text, listed.start) if listed else []
+            self._entries = json_text.elements(text, listed.start) if listed and text[listed.start] == "[" else []
 
     def of(self, entry: Entry) -> tuple[str, str]:
         """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no legal version."""

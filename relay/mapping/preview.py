@@ -37,7 +37,7 @@ def _one(maps: MapSet, resource: Resource, resolve: Resolve, *, sources: bool) -
     name = f"{kind}/{identity}" if isinstance(identity, str) else str(kind)
     entity = maps.for_resource(kind) if isinstance(kind, str) else None
     if entity is None:
-        issue = Issue("information", "not-mapped", "no map for this type")
+        issue = Issue("information", "no-map", "no map for this type")
         return {
             "resource": name,
             "table": None,

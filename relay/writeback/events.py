@@ -143,7 +143,8 @@ class EventReader:
     ) -> str:
         """See that the (URN, GUID) row is there and active, and return the tag if it had to be written.
 
-        It is made under a derived key, so that nobody makes a second one.
+        It is made under a derived key, so that nobody makes a second one. Raises Failed `identity-conflict` when the
+        row that stands under it was given to another row.
         """
         ours = [row for row in rows if str(row[identifier.value_column]).lower() == guid]
         if any(row.get("statecode", 0) == 0 for row in ours):
@@ -155,22 +156,46 @@ class EventReader:
             return tag
         navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         body = {
-            identifier.table.primary_id: next(child_keys(guid, identifier.table.name, (identifier.system, guid))),
             identifier.system_column: identifier.system,
             identifier.value_column: guid,
             f"{navigation}@odata.bind": quoting.bind(entity_map.table.entity_set, guid),
         }
-        try:
-            await self._dataverse.send(Request("POST", f"{identifier.table.entity_set}?tag={tag}", body))
-        except DataverseRace:
-            # Somebody made it just now; or it was left behind, without its parent, when a user deleted the row.
-            key = str(body.pop(identifier.table.primary_id))
-            await self._write(identifier, key, body | _ACTIVE, tag)
-        return tag
+        for key in child_keys(guid, identifier.table.name, (identifier.system, guid)):
+            create = Request(
+                "POST", f"{identifier.table.entity_set}?tag={tag}", {identifier.table.primary_id: key, **body}
+            )
+            try:
+                await self._dataverse.send(create)
+            except DataverseRace:
+                if await self._is_another(identifier, key, guid):
+                    continue
+                # Somebody made it just now; or it was left behind, without its parent, when a user deleted the row.
+                await self._write(identifier, key, body | _ACTIVE, tag)
+            return tag
+        raise _taken(identifier)
+
+    async def _is_another(self, identifier: IdentifierMap, key: str, guid: str) -> bool:
+        """Tell whether a user made another identifier of the row under this key; then it is the user's."""
+        lookup = f"_{identifier.lookup}_value"
+        select = ",".join((identifier.system_column, identifier.value_column, lookup))
+        row = await self._dataverse.get(f"{quoting.record(identifier.table.entity_set, key)}?$select={select}")
+        owner = row[lookup]
+        if owner is not None and owner.lower() != guid:
+            raise _taken(identifier)
+        held = (row[identifier.system_column], str(row[identifier.value_column]).lower())
+        return owner is not None and held != (identifier.system, guid)
 
     async def _write(self, identifier: IdentifierMap, key: str, body: Mapping[str, Any], tag: str) -> None:
         url = f"{quoting.record(identifier.table.entity_set, key)}?tag={tag}"
         await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": "*"}))
+
+
+def _taken(identifier: IdentifierMap) -> Failed:
+    return Failed(
+        f"a row of {identifier.table.name} that the relay made for this resource belongs to another row now",
+        code="identity-conflict",
+        at=identifier.lookup,
+    )
 
 
 def _row_request(maps: Sequence[EntityMap], guid: str) -> Request:

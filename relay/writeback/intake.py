@@ -32,10 +32,9 @@ async def take_event(body: bytes, store: Store, settings: Settings, now: datetim
         raise Refused("event: MessageName is not a message's name", code="not-an-event")
     # The one lookup of an identifier row names its parent; with several, none is taken and the row is read.
     prefix = event.table.split("_")[0] + "_"
-    parents = {event.attributes[name] for name in event.tables if name.startswith(prefix)}
+    named = [event.attributes[name] for name in event.tables if name.startswith(prefix)]
+    parents = {each for each in named if isinstance(each, str) and _GUID.fullmatch(each)}
     parent = parents.pop() if len(parents) == 1 else ""
-    if not isinstance(parent, str):
-        parent = ""
     message = EventMessage(
         event.table,
         event.id,
@@ -43,7 +42,7 @@ async def take_event(body: bytes, store: Store, settings: Settings, now: datetim
         # What is no id is somebody's text, of any length, and of no use here.
         tag=event.tag if _OUR_TAG.fullmatch(event.tag) else "",
         operation=event.operation_id,
-        parent=parent if _GUID.fullmatch(parent) else "",
+        parent=parent,
         first=now.isoformat(),
     )
     await store.send(QUEUE, dump(message))

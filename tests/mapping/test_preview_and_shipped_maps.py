@@ -167,7 +167,7 @@ def test_a_type_without_a_map_is_told(resource: dict[str, Any]) -> None:
     """Nothing would be written for it."""
     made = one(resource)
     assert made["table"] is None
-    assert [issue["code"] for issue in made["issues"]] == ["not-mapped"]
+    assert [issue["code"] for issue in made["issues"]] == ["no-map"]
 
 
 def test_lookups_and_decimals_are_shown_as_people_read_them(tmp_path: Path) -> None:

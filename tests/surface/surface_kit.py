@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host import Host
 from devstack.register import register_webhook
-from support.world import API, FHIR, ORG, ROOT, Clock
-
 from relay.errors import StoreUnavailable
 from relay.inbound.service import OUTCOMES, PAYLOADS
 from relay.mapping.load import MapSet, load_maps
 from relay.store.local import LocalStore
+from support.world import API, FHIR, ORG, ROOT, Clock
 
 BUNDLES = ROOT / "tests" / "bundles"
 FHIR_JSON = {"Content-Type": "application/fhir+json"}
@@ -93,12 +93,16 @@ class Surface:
 
     def rows(self, *tables: str) -> list[dict[str, Any]]:
         """Return every row of these tables, read past the Web API; all tables with maps if none is named."""
-        names = tables or tuple(each.name for each in self.dataverse.metadata.tables.values() if each.entity_set in MAPPED)
+        names = tables or tuple(
+            each.name for each in self.dataverse.metadata.tables.values() if each.entity_set in MAPPED
+        )
         return [row for name in names for row in self.dataverse.store.query(f'select * from "{name}"', [])]  # noqa: S608 - names of the test
 
     def snapshot(self) -> dict[str, Any]:
         """Return what both databases hold, without the marks of when it came, to compare with others."""
-        rows = [{key: value for key, value in row.items() if value is not None and key not in _MARKS} for row in self.rows()]
+        rows = [
+            {key: value for key, value in row.items() if value is not None and key not in _MARKS} for row in self.rows()
+        ]
         live = {name: each for name in ("Patient", "Organization") for name, each in self.fhir.store.live(name).items()}
         resources = {name: _content(json.loads(each.body)) for name, each in live.items()}
         return {"rows": sorted(rows, key=str), "fhir": resources}
@@ -176,9 +180,10 @@ async def surface(
     webhook: bool = True,
     keys: Mapping[str, list[str]] | None = None,
     wrap: Wrap | None = None,
-    **settings: str,
+    settings: Mapping[str, str] | None = None,
+    **more: str,
 ) -> AsyncIterator[Surface]:
-    """Serve function_app.py over ASGI; `settings` are RELAY_* by their lower-case names, `wrap` is put round the app's store."""
+    """Serve function_app.py over ASGI; `settings` (and `more`) are RELAY_* by their lower-case names, `wrap` is put round the app's store."""
     clock = Clock()
     store = LocalStore(folder / "store", now=clock)
     made: list[Surface] = []
@@ -198,14 +203,14 @@ async def surface(
         "RELAY_FHIR_AUTH": "none",
         "RELAY_LOG_KEY": "test",
     }
-    given |= {f"RELAY_{name.upper()}": value for name, value in settings.items()}
+    given |= {f"RELAY_{name.upper()}": value for name, value in {**(settings or {}), **more}.items()}
     host = Host(ROOT, store=store, keys=keys, settings=given, polling=False)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
         stack.push_async_callback(org.aclose)
         await host.start()
         stack.push_async_callback(host.stop)
-        app = sys.modules["relay.app"]
+        app: Any = sys.modules["relay.app"]
         seams = app.Seams(
             dataverse=httpx.ASGITransport(org),
             fhir=httpx.ASGITransport(server),
@@ -213,7 +218,9 @@ async def surface(
             sleep=clock.sleep,
             draw=lambda: 0.5,
         )
-        app.Relay = functools.partial(app.Relay, store=wrap(store) if wrap else store, seams=seams)  # what get_relay calls
+        app.Relay = functools.partial(
+            app.Relay, store=wrap(store) if wrap else store, seams=seams
+        )  # what get_relay calls
 
         async def close_relay() -> None:
             if app.get_relay.cache_info().currsize:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devstack.control import Fault
 from surface_kit import OURS, Flaky, Surface, surface
 
+from devstack.control import Fault
 from relay.store.local import LocalStore
 
 PATIENT = {

@@ -61,7 +61,9 @@ REFUSED = {
     "NaN": Case(file("nan"), 400, "not-a-number"),
     "-Infinity": Case(file("infinity"), 400, "not-a-number"),
     "a number that fills memory": Case(file("number_that_fills_memory"), 400, "number-out-of-range"),
-    "a number of 5000 digits": Case(b'{"resourceType":"Patient","id":"p1","x":%s}' % (b"9" * 5000), 400, "number-out-of-range"),
+    "a number of 5000 digits": Case(
+        b'{"resourceType":"Patient","id":"p1","x":%s}' % (b"9" * 5000), 400, "number-out-of-range"
+    ),
     "half of a surrogate pair": Case(file("lone_surrogate"), 400, "surrogate"),
     "Latin-1": Case(file("latin_1"), 400, "encoding"),
     "UTF-16": Case(patient().decode().encode("utf-16"), 400, "encoding"),
@@ -69,9 +71,7 @@ REFUSED = {
     "10,000 objects deep": Case(b'{"x":' * DEEP + b"1" + b"}" * DEEP, 400, "too-deep"),
     "10,000 deep and never closed": Case(b'{"x":[' * DEEP, 400, "too-deep"),
     "one level too deep": Case(b'{"resourceType":"Patient","x":[[[]]]}', 400, "too-deep", settings={"max_depth": "3"}),
-    "a string too long": Case(
-        patient(x="x" * 101), 400, "string-too-long", settings={"max_string": "100"}
-    ),
+    "a string too long": Case(patient(x="x" * 101), 400, "string-too-long", settings={"max_string": "100"}),
     "a body too large": Case(patient(), 413, "too-large", settings={"max_body_bytes": "60"}),
     "too many entries": Case(
         bundle(PATIENT, PATIENT | {"id": "p2"}), 413, "too-many-entries", settings={"max_entries": "1"}
@@ -105,7 +105,7 @@ async def test_what_cannot_be_taken_is_refused_whole(tmp_path: Path, name: str) 
     """A refusal has the stated status and an OperationOutcome with the stated code; nothing is kept, asked or written."""
     case = REFUSED[name]
     body = case.body if isinstance(case.body, bytes) else case.body()
-    async with surface(tmp_path, webhook=False, **case.settings) as it:
+    async with surface(tmp_path, webhook=False, settings=case.settings) as it:
         before = it.snapshot()
         answer = await it.post(body, **case.headers)
         assert answer.status_code == case.status, answer.text

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devstack.host import Host, StartError
-from support.world import ROOT
 
+from devstack.host import Host, StartError
 from relay.store.local import LocalStore
+from support.world import ROOT
 
 GOLDEN = Path(__file__).with_name("functions.json")
 

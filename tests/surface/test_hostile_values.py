@@ -104,7 +104,9 @@ def check_calls(it: Surface) -> None:
     """Assert that only the expected requests were made: values never become part of a path."""
     ids = r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}"
     guid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    expected = re.compile(rf"POST /api/data/v9\.2/\$batch|POST /|GET /{ids}|PUT /{ids}|GET /api/data/v9\.2/\w+\({guid}\)\?.*")
+    expected = re.compile(
+        rf"POST /api/data/v9\.2/\$batch|POST /|GET /{ids}|PUT /{ids}|GET /api/data/v9\.2/\w+\({guid}\)\?.*"
+    )
     assert [call for call in it.calls() if not expected.fullmatch(call)] == []
 
 
@@ -164,14 +166,18 @@ async def referred(it: Surface, values: Sequence[str]) -> None:
         how, number = re.fullmatch(r"([a-z]+)(\d+)", name).groups()  # type: ignore[union-attr]  # made above
         codes = {issue["code"] for issue in each["issues"]}
         if each["result"] == "failed":
-            assert codes & {"unresolved-reference", "invalid-element", "too-long"} or NO_XML.search(values[int(number)]), each
+            assert codes & {"unresolved-reference", "invalid-element", "too-long"} or NO_XML.search(
+                values[int(number)]
+            ), each
             assert name not in rows
             continue
         meant = rows[name]["msemr_encounterpatientidentifier"]
         assert meant in ((None,) if how in ("text", "url") else (None, guids[f"h{number}"]))
         assert meant or "unresolvable-reference" in codes
     for number, value in enumerate(values):
-        if value and not re.search(r"[\x00-\x1f\x7f]", value) and not NO_XML.search(value):  # a logical reference can hold any other text
+        if (
+            value and not re.search(r"[\x00-\x1f\x7f]", value) and not NO_XML.search(value)
+        ):  # a logical reference can hold any other text
             assert rows[f"logical{number}"]["msemr_encounterpatientidentifier"] == guids[f"h{number}"], value
     concepts = {row["msemr_code"] for row in it.rows("msemr_codeableconcept")}
     assert concepts <= {value[:20] for value in values}
@@ -204,14 +210,22 @@ async def test_any_text_is_just_text(values: list[str]) -> None:
             await referred(it, values)
 
 
-ILLEGAL_IDS = [value for value in HOSTILE if not re.fullmatch(r"[A-Za-z0-9.-]{1,64}", value)] + [".", "..", "x" * 65, "", "x\n"]
+ILLEGAL_IDS = [value for value in HOSTILE if not re.fullmatch(r"[A-Za-z0-9.-]{1,64}", value)] + [
+    ".",
+    "..",
+    "x" * 65,
+    "",
+    "x\n",
+]
 
 
 async def test_an_id_that_is_none_is_refused_unread(tmp_path: Path) -> None:
     """Ids become parts of URLs and keys, so one that FHIR does not allow, and `.` and `..`, fails without a call."""
     async with surface(tmp_path, webhook=False) as it:
         resources = [{"resourceType": "Patient", "id": value} for value in ILLEGAL_IDS]
-        answer = await it.post({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": r} for r in resources]})
+        answer = await it.post(
+            {"resourceType": "Bundle", "type": "batch", "entry": [{"resource": r} for r in resources]}
+        )
         assert answer.status_code == 422
         assert [[issue["code"] for issue in each["issues"]] for each in answer.json()["entries"]] == [
             ["invalid-id"] for _ in ILLEGAL_IDS
@@ -259,7 +273,9 @@ async def test_what_a_column_cannot_hold_fails_by_code(tmp_path: Path, changed: 
     async with surface(tmp_path, webhook=False) as it:
         answer = await it.post(bundle({"resourceType": "Patient", "id": "p1"} | changed))
         assert answer.status_code == 422
-        assert code in [issue["code"] for issue in answer.json()["entries"][0]["issues"] if issue["severity"] == "error"]
+        assert code in [
+            issue["code"] for issue in answer.json()["entries"][0]["issues"] if issue["severity"] == "error"
+        ]
         assert it.calls() == []
         assert it.rows() == []
 
@@ -274,7 +290,10 @@ async def test_a_version_is_no_way_into_a_header(tmp_path: Path, version: str) -
         assert answer.status_code == 200, answer.text
         assert it.calls()[-2:] == ["GET /Patient/p1", "PUT /Patient/p1"]
         read = await it.read("Patient", "p1")
-        assert (read["meta"]["versionId"], [each["system"] for each in read["identifier"]]) == ("2", [f"{OURS}patient.id"])
+        assert (read["meta"]["versionId"], [each["system"] for each in read["identifier"]]) == (
+            "2",
+            [f"{OURS}patient.id"],
+        )
 
 
 URLS = [

@@ -19,7 +19,7 @@ SECRET = "Zwetschgenbaum"
 
 @asynccontextmanager
 async def walked_in(folder: Path, **options: Any) -> AsyncIterator[tuple[Surface, str]]:
-    """A user has made a contact for a patient that the FHIR server knows; no event was sent. Gives its GUID."""
+    """Let a user make a contact for a patient that the FHIR server has, without an event; gives its GUID."""
     async with surface(folder, webhook=False, **options) as it:
         await it.put(WALK_IN)
         row = {"lastname": "Marsh", "msemr_azurefhirid": "w1", "msemr_contacttype": 935000000}
@@ -224,7 +224,9 @@ async def test_garbage_is_400_and_not_stored(tmp_path: Path, name: str) -> None:
         assert await it.store.length("writeback") == 0
 
 
-@pytest.mark.parametrize("tag", ["relay-" + "x" * 60_000, "\U0001f600" * 20_000, "relay-\u0000"], ids=["x", "emoji", "NUL"])
+@pytest.mark.parametrize(
+    "tag", ["relay-" + "x" * 60_000, "\U0001f600" * 20_000, "relay-\u0000"], ids=["x", "emoji", "NUL"]
+)
 async def test_a_tag_that_is_not_ours_is_nothing_to_us(tmp_path: Path, tag: str) -> None:
     """Any text can be a write's tag: one that the relay did not make is not kept, and the row is linked as ever."""
     async with walked_in(tmp_path) as (it, guid):
@@ -259,7 +261,14 @@ async def test_only_ids_of_an_event_are_kept(tmp_path: Path) -> None:
         assert (await send(it, message)).status_code == 202
         (queued,) = await it.store.peek("writeback", hidden=True)
         kept = json.loads(queued.text)
-        assert {name for name, value in kept.items() if value} == {"table", "id", "message", "operation", "first", "kind"}
+        assert {name for name, value in kept.items() if value} == {
+            "table",
+            "id",
+            "message",
+            "operation",
+            "first",
+            "kind",
+        }
         files = b"".join(each.read_bytes() for each in it.store.folder.rglob("*") if each.is_file())
         assert guid.encode() in files
         assert SECRET.encode() not in files
