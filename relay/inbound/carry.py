@@ -14,6 +14,7 @@ from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.apply import Applied, Raced, apply
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.locate import Locator
+from relay.inbound.operations import Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan
 from relay.inbound.references import References

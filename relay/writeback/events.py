@@ -177,7 +177,7 @@ class EventReader:
     async def _is_another(self, identifier: IdentifierMap, key: str, guid: str) -> bool:
         """Tell whether a user made another identifier of the row under this key; then it is the user's."""
         lookup = f"_{identifier.lookup}_value"
-        select = ",".join((identifier.system_column, identifier.value_column, lookup))
+        select = f"{identifier.system_column},{identifier.value_column},{lookup}"
         row = await self._dataverse.get(f"{quoting.record(identifier.table.entity_set, key)}?$select={select}")
         owner = row[lookup]
         if owner is not None and owner.lower() != guid:

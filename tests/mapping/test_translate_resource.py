@@ -83,12 +83,13 @@ def test_without_an_id_there_is_no_row(identity: Any) -> None:
 
 
 def test_claims_are_the_guids_of_our_own_identifiers() -> None:
-    """Lower case, each once; one that is old is no claim."""
+    """Lower case without braces, each once; one that is old is no claim."""
     other = GUID.replace("1", "9")
     made = patient(
         identifier=[
             {"system": URN, "value": GUID.upper()},
             {"system": URN, "value": GUID},
+            {"system": URN, "value": f"{{{GUID}}}"},
             {"system": URN, "use": "old", "value": other},
             {"system": "urn:other", "value": other},
             {"system": URN},
@@ -99,7 +100,7 @@ def test_claims_are_the_guids_of_our_own_identifiers() -> None:
     assert made.issues == ()
 
 
-@pytest.mark.parametrize("value", ["not a guid", f"{{{GUID}}}", 5, GUID + "\n"])
+@pytest.mark.parametrize("value", ["not a guid", 5, GUID + "0"])
 def test_a_claim_that_is_no_guid_is_told(value: Any) -> None:
     """It is neither a claim nor data."""
     made = patient(identifier=[{"system": URN, "value": value}])

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surface_kit import OURS, Surface, surface
 
+from devstack.control import Fault
+
 HOSTILE = [
     "'",
     "''",
@@ -334,3 +336,22 @@ async def test_no_url_of_a_payload_is_ever_followed(tmp_path: Path) -> None:
         assert {row["msemr_encounterpatientidentifier"] for row in it.rows("msemr_encounter")} == {None}
         check_calls(it)
         assert "evil" not in str(it.calls())
+
+
+@pytest.mark.parametrize(
+    "body", [{"resourceType": "Patient", "id": "p2"}, {"resourceType": "Group", "id": "p1"}, [], "x"], ids=str
+)
+async def test_a_server_that_answers_with_another_resource_is_not_believed(tmp_path: Path, body: Any) -> None:
+    """A read must be of what was asked for: anything else is tried again later, and never put back."""
+    async with surface(tmp_path, webhook=False) as it:
+        resource = {"resourceType": "Patient", "id": "p1", "name": [{"family": "Alder"}]}
+        await it.put(resource)
+        headers = {"ETag": 'W/"1"'}
+        it.fhir.faults.append(
+            Fault(method="GET", path="^/Patient/p1", status=200, headers=headers, body=json.dumps(body))
+        )
+        (entry,) = (await it.post(bundle(resource))).json()["entries"]
+        assert (entry["result"], entry["writeback"]) == ("created", "queued")
+        assert [call for call in it.calls() if call.startswith("PUT")] == []
+        await it.settle()
+        assert (await it.read("Patient", "p1"))["identifier"][0]["value"] == entry["row"]["id"]

@@ -13,6 +13,7 @@ from surface_kit import OURS, Flaky, Surface, surface
 
 ROUTE = "/api/dataverse/event"
 ORGANIZATION = "b5e0f5a9-0c5c-4a59-9b0a-4f3f3d2c1b00"
+OTHER = "0d8a3a52-54f5-4a0f-9f04-6d3d2f2f7a11"
 WALK_IN = {"resourceType": "Patient", "id": "w1", "name": [{"family": "Marsh"}]}
 SECRET = "Zwetschgenbaum"
 
@@ -142,8 +143,8 @@ def lie(guid: str, **attributes: Any) -> dict[str, Any]:
     [
         {"msemr_azurefhirid": "somebody-else"},
         {"msemr_azurefhirid": None, "msemr_contacttype": {"Value": 935000001}},
-        {"msemr_azurefhirid": "../../metadata", "contactid": str(uuid4())},
-        {"prefix_patient": {"Id": str(uuid4()), "LogicalName": "contact"}},
+        {"msemr_azurefhirid": "../../metadata", "contactid": OTHER},
+        {"prefix_patient": {"Id": OTHER, "LogicalName": "contact"}},
     ],
     ids=str,
 )
@@ -183,7 +184,7 @@ async def test_the_configured_organisation_is_let_in(tmp_path: Path, spelling: s
         assert (await send(it, event(guid, OrganizationId=ORGANIZATION.upper()))).status_code == 202
 
 
-@pytest.mark.parametrize("claimed", [str(uuid4()), "", None, 7])
+@pytest.mark.parametrize("claimed", [OTHER, "", None, 7])
 async def test_any_other_organisation_is_refused(tmp_path: Path, claimed: Any) -> None:
     """With RELAY_DATAVERSE_ORGANIZATION_ID set, an event of another organisation, or of none, is 400 and not stored."""
     async with walked_in(tmp_path, dataverse_organization_id=ORGANIZATION) as (it, guid):
