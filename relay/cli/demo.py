@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from relay.dataverse.json_text import dumps, loads
 
 if TYPE_CHECKING:
     import httpx
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="relay-demo-", ignore_cleanup_errors=True) as scratch:
         story = asyncio.run(_play(Path(scratch)))
     if options.json:
-        print(json.dumps(story.document(), indent=1))
+        print(dumps(story.document()))
     else:
         print("\n".join(story.lines))
     for step in story.missing:
@@ -93,7 +94,7 @@ async def _bundle(story: Story, stack: Stack, http: httpx.AsyncClient) -> None:
         stack.fhir_url, content=SAMPLE.read_bytes(), headers={"Content-Type": "application/fhir+json"}
     )
     story.check("the FHIR server takes the sample", answer.is_success)
-    story.before = (await http.get(f"{stack.fhir_url}/{PATIENT}")).json()
+    story.before = loads((await http.get(f"{stack.fhir_url}/{PATIENT}")).text)
     story.say(f"1. The FHIR server has {PATIENT} with identifiers:")
     _tell_identifiers(story, story.before)
 
@@ -116,7 +117,7 @@ async def _bundle(story: Story, stack: Stack, http: httpx.AsyncClient) -> None:
     entry = next((each for each in story.outcome.get("entries", []) if each["resource"] == PATIENT), None)
     guid = entry["row"]["id"] if entry and entry["row"] else ""
     await _rows(story, stack, http, guid)
-    story.after = (await http.get(f"{stack.fhir_url}/{PATIENT}")).json()
+    story.after = loads((await http.get(f"{stack.fhir_url}/{PATIENT}")).text)
     story.say(f"4. The FHIR server has {PATIENT} with identifiers:")
     _tell_identifiers(story, story.after)
     story.check(

@@ -114,7 +114,7 @@ class _Planner:
         ordered: list[Planned] = []
         while waiting:
             ready = [number for number, needs in waiting.items() if needs <= written]
-            for number in ready or [next(iter(waiting))]:
+            for number in ready or [_lowest_of_a_cycle(waiting)]:
                 del waiting[number]
                 self._fill(self._known[number], unwritten)
                 unwritten.discard(self._known[number].planned.row_id)
@@ -159,7 +159,9 @@ class _Planner:
         """Refuse what points to a row that is not going to be made after all, and what points to that in turn."""
         gone: set[str] = set()
         while True:
-            failed = [each.planned for each in self._known.values() if each.row is None and each.planned.result == "failed"]
+            failed = [
+                each.planned for each in self._known.values() if each.row is None and each.planned.result == "failed"
+            ]
             missing = {self._derived(planned.draft) for planned in failed}
             if missing == gone:
                 return
@@ -251,6 +253,17 @@ class _Planner:
             planned.fail(
                 "too-many-rows", f"{count} rows for one resource are more than {MOST_ROWS}, one change set's limit"
             )
+
+
+def _lowest_of_a_cycle(waiting: Mapping[int, AbstractSet[int]]) -> int:
+    """Return the lowest number of a cycle that the lowest one waiting is in, or waits for; each waits for another."""
+    walked: dict[int, None] = {}
+    number = next(iter(waiting))
+    while number not in walked:
+        walked[number] = None
+        number = min(waiting[number] & waiting.keys())
+    path = list(walked)
+    return min(path[path.index(number) :])
 
 
 def _targets(draft: Draft) -> list[tuple[str, Target]]:
