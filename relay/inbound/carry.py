@@ -30,6 +30,7 @@ STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row betwe
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
 _PRESENT = LinkResult("present")
+_COMING = LinkResult("queued")  # the row's own event brings it
 
 log = logging.getLogger(__name__)
 
@@ -164,9 +165,7 @@ class Carrier:
         sent: SentBodies | None,
     ) -> tuple[str, ...]:
         """Write the GUIDs of known rows back; returns the GUIDs whose write-back is still to come."""
-        if self._settings.writeback != "inline":
-            # Should the setting change, the events of these rows are not to be taken for done.
-            return tuple(report.row_id for report in reports.values() if report.row_id)
+        by_event = self._settings.writeback == "event"
         links: dict[int, Link] = {}
         for entry in incoming.entries:
             report = reports[entry.index]
@@ -179,6 +178,9 @@ class Carrier:
             if report.row_id in draft.claims:
                 report.writeback = _PRESENT
                 continue
+            if by_event and report.result == "created":
+                report.writeback = _COMING
+                continue
             text, etag = sent.of(entry) if sent is not None else ("", "")
             posted = entry.method != "PUT"
             links[entry.index] = Link(
@@ -190,7 +192,8 @@ class Carrier:
             reports[number].writeback = result
             if result.state not in ("written", "present"):
                 still_open.append(link.row_id)
-        return tuple(still_open)
+        # Should the setting change to inline, the events of these rows are not to be taken for done.
+        return tuple(report.row_id for report in reports.values() if report.row_id) if by_event else tuple(still_open)
 
 
 def _name(entry: Entry) -> str:

@@ -73,7 +73,7 @@ class EventReader:
         """
         if event.message != "Create":
             return Ignored("not-create")
-        ours = event.tag.startswith(PREFIX)
+        ours = event.posted or event.tag.startswith(PREFIX)
         if self._maps.for_table(event.table):
             return await self._row(event.table, event.id, ours=ours)
         for entity_map in self._maps.for_identifier_table(event.table):

@@ -17,7 +17,8 @@ QUEUE = "writeback"
 class EventMessage:
     """One identifier event as it was announced; a hint that is checked by reading the row again.
 
-    `parent` is the row an identifier row belongs to, as the event says it.
+    `parent` is the row an identifier row belongs to, as the event says it. `posted` is whether the resource may never
+    have reached the FHIR server.
     """
 
     table: str
@@ -26,6 +27,7 @@ class EventMessage:
     tag: str = ""
     operation: str = ""
     parent: str = ""
+    posted: bool = False
     attempt: int = 0
     first: str = ""
     kind: Literal["event"] = "event"

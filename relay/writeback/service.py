@@ -56,7 +56,16 @@ class WriteBacks:
         self._backoff = backoff or Backoff.of(settings)
 
     async def make(self, links: Sequence[Link]) -> list[LinkResult]:
-        """Make links now, all together; a queued one has its message before this returns, a failed one its letter."""
+        """Make links now, all together; a queued one has its message before this returns, a failed one its letter.
+
+        Where events alone cause write-backs, these are rows that were there already: no event will come for them, so
+        each is put on the queue as if one had.
+        """
+        if self._settings.writeback == "event":
+            for link in links:
+                row = EventMessage(link.table, link.row_id, "Create", posted=link.posted, first=self._now().isoformat())
+                await self._store.send(QUEUE, dump(row))
+            return [LinkResult("queued") for _ in links]
         results = await self._writer.write(links) if links else []
         for link, result in zip(links, results, strict=True):
             if result.state == "queued":

@@ -28,14 +28,14 @@ def refuses(it: World, wanted: Wanted, status: int, code: str, *, times: int | N
         struck.append(item)
         return True
 
-    async def part(items: Items, **options: Any) -> list[list[Response]]:
+    async def answer(items: Items, **options: Any) -> list[list[Response]]:
         hit = [strikes(item) for item in items]
         rest = [item for item, refused in zip(items, hit, strict=True) if not refused]
         answers = iter(await batch(rest, **options) if rest else [])
         refusal = [Response(status, {}, body, read_error(status, {}, body))]
         return [refusal if refused else next(answers) for refused in hit]
 
-    it.relay.dataverse.batch = part  # type: ignore[assignment, method-assign]  # in place of the wire
+    it.relay.dataverse.batch = answer  # type: ignore[assignment, method-assign]  # in place of the wire
     return struck
 
 
