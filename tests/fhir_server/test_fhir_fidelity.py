@@ -6,10 +6,10 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.data import need_fhir_data, resources
 
 from devstack.fhir.text import dump, parse
 from devstack.fhir.types import R4_TYPES
+from support.data import need_fhir_data, resources
 
 VALID_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 

@@ -2,6 +2,7 @@ import json
 from collections import Counter
 
 import httpx
+
 from support.data import bundles, need_fhir_data
 
 

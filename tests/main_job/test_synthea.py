@@ -38,9 +38,7 @@ def _searchset(w: World, kinds: tuple[str, ...]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("setting", "kinds"), [("inline", MAPPED), ("event", ("Patient", "Encounter", "CarePlan"))], ids=["inline", "event"]
 )
-async def test_a_synthea_record_ends_linked_on_both_sides(
-    tmp_path: Path, setting: str, kinds: tuple[str, ...]
-) -> None:
+async def test_a_synthea_record_ends_linked_on_both_sides(tmp_path: Path, setting: str, kinds: tuple[str, ...]) -> None:
     """Every mapped resource has its row and exactly one Dynamics identifier, and sending it again writes nothing."""
     need_fhir_data()
     async with world(tmp_path, writeback=setting, events=setting == "event") as w:
