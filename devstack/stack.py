@@ -92,7 +92,7 @@ async def running(
         store = LocalStore(folder)
         stack.push_async_callback(store.close)
         await store.check()
-        (folder / "bundles").mkdir(exist_ok=True)  # where people drop files
+        (folder / "bundles").mkdir(mode=0o700, exist_ok=True)  # where people drop files
         org, org_url = await _dataverse(stack, dataverse)
         server, fhir_url = await _fhir(stack, fhir)
         here = {
@@ -124,6 +124,7 @@ async def running(
             tables |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
             key = next(iter((keys or {}).get("dataverse_event", (keys or {}).get("host", ["local"]))))
             await register_webhook(org_url, f"{functions_url}/api/dataverse/event", tables, key=key)
+            org.keep()
             org.calls.clear()
         yield Stack(functions_url, org_url, fhir_url, host, store, org, server)
 

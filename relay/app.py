@@ -32,6 +32,9 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.writeback.service import WriteBacks
 
 
+SOON = 6.0  # seconds of waiting inside one call; what takes longer goes back on the queue, and the caller gets 202
+
+
 def utc_now() -> datetime:
     """Return the time in UTC."""
     return datetime.now(UTC)
@@ -81,7 +84,7 @@ class Relay:
             self.settings.dataverse_url,
             auth=dataverse_auth(self.settings),
             transport=self.seams.dataverse,
-            governor=Governor(sleep=self.seams.sleep, clock=self.seams.clock, jitter=self.seams.draw),
+            governor=Governor(max_wait=SOON, sleep=self.seams.sleep, clock=self.seams.clock, jitter=self.seams.draw),
             timeout=self.settings.timeout.total_seconds(),
         )
 

@@ -29,9 +29,9 @@ _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)
 
 
 @contextmanager
-def metered() -> Iterator[Meter]:
-    """Count every request made inside the block; blocks nest, the innermost counts."""
-    meter = Meter()
+def metered(meter: Meter | None = None) -> Iterator[Meter]:
+    """Count every request made inside the block, onto `meter` if given; blocks nest, the innermost counts."""
+    meter = meter or Meter()
     token = _meter.set(meter)
     try:
         yield meter

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import httpx
 from starlette.applications import Starlette
@@ -29,6 +29,14 @@ from devstack.dataverse.wire import ROOT, Answer, Call, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
 MAX_URL: Final = 32768
+REGISTRATIONS = (
+    "serviceendpoint",
+    "sdkmessage",
+    "sdkmessagefilter",
+    "sdkmessageprocessingstep",
+    "sdkmessageprocessingstepimage",
+)
+
 _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
@@ -54,6 +62,7 @@ class Emulator(Control):
         self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata))
         self.webhooks = Webhooks(self.store, webhook_transport)
         self.store.committed = self.webhooks.publish
+        self._kept: dict[str, Any] | None = None
         self.call_ms, self.operation_ms = call_ms, operation_ms
         self._base_url = base_url.rstrip("/")
         self._service = Service(self.metadata, self.store)
@@ -63,7 +72,7 @@ class Emulator(Control):
             Starlette(routes=routes, lifespan=self._lifespan),
             reset=self._start_again,
             snapshot=self.store.snapshot,
-            restore=self.store.restore,
+            restore=self._restore,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's own signature
@@ -94,9 +103,22 @@ class Emulator(Control):
         self.store.create_key(facts, key)
         facts.keys.append(key)
 
+    def keep(self) -> None:
+        """Make what is there now what `reset` goes back to: a stack's own webhook is part of it, not of a test's rows."""
+        self._kept = self.store.snapshot()
+
     def _start_again(self) -> None:
         self.webhooks.reset()
         self.store.reset()
+        if self._kept is not None:
+            self.store.restore(self._kept)
+
+    def _restore(self, document: Any) -> None:
+        """Take a snapshot back; registrations that were kept stay, those of another stack name ports of long ago."""
+        if self._kept is not None and isinstance(document, dict) and isinstance(document.get("tables"), dict):
+            own = {name: rows for name, rows in self._kept["tables"].items() if name in REGISTRATIONS}
+            document = {**document, "tables": {**document["tables"], **own}}
+        self.store.restore(document)
 
     def _tell_webhooks(self, method: str) -> Response:
         if method != "GET":

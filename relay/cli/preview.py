@@ -45,10 +45,10 @@ def _preview(maps: Any, path: Path) -> list[dict[str, Any]]:
     from relay.inbound.intake import read_bundle
     from relay.inbound.references import References
     from relay.mapping.preview import preview
-    from relay.settings import Settings
+    from relay.settings import load_settings
 
     incoming = read_bundle(
-        path.read_bytes(), content_type="application/fhir+json", content_encoding="", limits=Settings()
+        path.read_bytes(), content_type="application/fhir+json", content_encoding="", limits=load_settings()
     )
     references = References(incoming, fhir_url="")
     found: list[dict[str, Any]] = []

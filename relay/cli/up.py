@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from relay.errors import SettingsError
@@ -42,8 +43,17 @@ def run(options: argparse.Namespace) -> int:
             print("relay up: --keys takes FUNCTION=KEY (or host=KEY, master=KEY)", file=sys.stderr)
             return 2
         keys.setdefault(name, []).append(key)
-    with tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True) as scratch:
-        asyncio.run(_serve(options, options.store or _named_store() or Path(scratch), keys or None))
+    for name, choices in (("dataverse", ("emulator",)), ("fhir", ("embedded", "hapi"))):
+        choice = getattr(options, name)
+        if choice not in choices and not choice.startswith(("http://", "https://")):
+            print(f"relay up: --{name} takes {', '.join(choices)} or an http(s) URL", file=sys.stderr)
+            return 2
+    with ExitStack() as stack:
+        folder = options.store or _named_store()
+        if folder is None:
+            scratch = tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True)
+            folder = Path(stack.enter_context(scratch))
+        asyncio.run(_serve(options, folder, keys or None))
     return 0
 
 

@@ -31,7 +31,6 @@ OUTCOMES = "relay-outcomes"
 DROPPED_OUTCOMES = "bundles-outcome"
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 
-_NO_CALLS = Meter()
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
 log = logging.getLogger(__name__)
@@ -50,6 +49,11 @@ class Job:
     name: str = ""
     attempt: int = 0
     first: str = ""
+    spent: tuple[int, int, int] = (0, 0, 0)
+
+    def after(self, meter: Meter) -> Job:
+        """Return the job with what its tries have cost so far: calls to Dataverse, to FHIR, milliseconds waited."""
+        return replace(self, spent=(meter.dataverse, meter.fhir, meter.waits_ms))
 
     @property
     def tag(self) -> str:
@@ -127,18 +131,19 @@ class Inbound:
         self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
     ) -> Reply:
         """Carry out what is accepted; whatever the store does from here on, `resume` sees to the end."""
+        meter = Meter(*job.spent)
         try:
             try:
-                outcome = await self._carry(job, incoming, sent)
+                outcome = await self._carry(job, incoming, sent, meter)
             except StoreUnavailable:
                 raise
             except Terminal as error:
-                outcome = await self._give_up(job, body, error)
+                outcome = await self._give_up(job.after(meter), body, error)
         except Transient as error:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
                 delay = self._backoff.delay(0, error.retry_after)
-                await self._store.send(QUEUE, _dump(replace(job, attempt=1)), delay=delay)
+                await self._store.send(QUEUE, _dump(replace(job.after(meter), attempt=1)), delay=delay)
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
@@ -183,21 +188,23 @@ class Inbound:
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
+        meter = Meter(*job.spent)
         try:
             incoming, sent = self._read(job, body)
-            await self._carry(job, incoming, sent)
+            await self._carry(job, incoming, sent, meter)
         except StoreUnavailable:
             raise
         except Refused as refused:
             await self._remember(job, _refusal(job, refused))
         except Transient as error:
+            job = job.after(meter)
             if not self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
                 delay = self._backoff.delay(job.attempt, error.retry_after)
                 await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
                 return
             await self._give_up(job, body, error)
         except Terminal as error:
-            await self._give_up(job, body, error)
+            await self._give_up(job.after(meter), body, error)
         await self._store.delete_blob(PAYLOADS, job.id)
 
     async def drain(self, text: str) -> None:
@@ -246,9 +253,9 @@ class Inbound:
     async def _keep(self, job: Job, body: bytes) -> None:
         await self._store.put_blob(PAYLOADS, job.id, body)
 
-    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None) -> dict[str, Any]:
+    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
         await self._ledger.begin(job.tag)
-        with metered() as meter:
+        with metered(meter):
             carried = await self._carrier.carry(incoming, job.tag, sent)
         await self._ledger.finish(job.tag, carried.open)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)
@@ -287,7 +294,7 @@ class Inbound:
 
 def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
     """Return the outcome of a job nothing of which could be carried out."""
-    outcome = render_outcome(job.id, job.tag, [], _NO_CALLS)
+    outcome = render_outcome(job.id, job.tag, [], Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
     return {**outcome, "status": "failed", "issues": [issue]}
 

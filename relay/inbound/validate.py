@@ -64,7 +64,7 @@ def _model(kind: str) -> Any:
     try:
         package = import_module(_PACKAGE)
     except ModuleNotFoundError as error:
-        message = "RELAY_VALIDATE needs the package fhir.resources: install relay[validate], or set it to off"
+        message = "RELAY_VALIDATE needs the package fhir.resources: pip install fhir.resources, or set it to off"
         raise SettingsError(message) from error
     try:
         model = getattr(import_module(f"{package.__name__}.{kind.lower()}"), kind, None)

@@ -134,7 +134,9 @@ def _refusal(link: Link, status: int, retry_after: float | None) -> LinkResult |
     if status == 404 and link.posted:  # noqa: PLR2004 - not found
         return LinkResult("none", "not-on-server", "the resource is not on the FHIR server")
     if status in GONE:
-        return LinkResult("failed", "gone", "the resource is gone from the FHIR server; it is not brought back")
+        return LinkResult(
+            "failed", "gone", "the resource is not on the FHIR server (any more); it is not brought there"
+        )
     if status in BUSY:
         return LinkResult("queued", f"fhir-{status}", f"the FHIR server answered {status}", retry_after)
     return LinkResult("failed", f"fhir-{status}", f"the FHIR server answered {status} to the read")

@@ -71,7 +71,7 @@ def test_a_type_that_is_not_there_is_said_not_to_be_checked(kind: object) -> Non
     assert (issue.severity, issue.code, issue.at) == ("information", "not-validated", "resourceType")
 
 
-def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fhir.resources the error says what to install and what to set."""
 
     def missing(_name: str) -> None:
@@ -79,7 +79,7 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(validate, "import_module", missing)
     validate._model.cache_clear()
-    with pytest.raises(SettingsError, match=r"relay\[validate\].*off"):
+    with pytest.raises(SettingsError, match=r"pip install fhir\.resources.*off"):
         check(WRONG, "warn")
 
 

@@ -291,3 +291,18 @@ async def test_poison_queues_are_drained(tmp_path: Path, readable: bool) -> None
             assert outcome.body is not None
             assert (outcome.status, outcome.body["status"]) == (200, "failed")
             assert outcome.body["issues"][0]["code"] == "poison"
+
+
+async def test_the_receipt_counts_the_tries_that_failed(tmp_path: Path) -> None:
+    """The receipt of a bundle that had to be tried again says what the servers saw in all its tries."""
+    async with world(tmp_path) as it:
+        await it.put(patient())
+        it.forget_calls()
+        it.dataverse.faults.append(Fault(path=r"\$batch", times=20))
+        reply = await it.post(bundle(patient()))
+        assert reply.status == 202
+        await it.settle()
+        outcome = (await it.relay.inbound.status(reply.job)).body
+        assert outcome is not None
+        assert outcome["receipt"]["calls"] == it.calls()
+        assert outcome["receipt"]["calls"]["dataverse"] > 20
