@@ -14,7 +14,7 @@ from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.apply import Applied, Raced, apply
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.locate import Locator
-from relay.inbound.operations import Planned
+from relay.inbound.operations import Child
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan
 from relay.inbound.references import References
@@ -111,7 +111,7 @@ class Carrier:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
         done = Applied()
-        written: dict[int, Planned] = {}
+        written: dict[int, tuple[str, list[Child]]] = {}
         derived: dict[tuple[str, str], None] = {}
         for _ in range(ROUNDS):
             if not pending:
@@ -122,7 +122,8 @@ class Carrier:
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
-            written |= {number: raced.planned for number, raced in applied.raced.items() if raced.written}
+            there = [each.planned for each in applied.raced.values() if each.written]
+            written |= {planned.number: (planned.row_id, list(planned.children)) for planned in there}
             done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             for each in planned.resources:
@@ -136,10 +137,10 @@ class Carrier:
             derived |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
-        for number, earlier in written.items():
+        for number, (row_id, children) in written.items():
             report = reports[number]
-            if not report.row_id:  # refused when it was planned anew, but its row is there
-                report.row_id, report.children = earlier.row_id, list(earlier.children)
+            if not report.row_id:  # refused in the end, but its row is there
+                report.row_id, report.children = row_id, children
         return done
 
     @staticmethod
@@ -150,8 +151,7 @@ class Carrier:
             log.warning("a resource kept changing under the relay")
             done.busy[planned.number] = planned
         else:
-            refuse = planned.fail_after_write if raced.written else planned.fail
-            refuse(f"dataverse-{error.code}", str(error), error.column)
+            planned.fail(f"dataverse-{error.code}", str(error), error.column)
             report.take(planned)
 
     def _derived(self, draft: Draft) -> str:

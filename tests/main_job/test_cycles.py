@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from relay.inbound.carry import ROUNDS
 from support.refusals import closes_a_cycle, holds, refuses
 from support.samples import bundle, codes, encounter, patient, results
 from support.state import state
@@ -139,6 +140,22 @@ async def test_a_circle_that_loses_a_member(tmp_path: Path, writeback: str, code
         reply = await it.post(bundle(patient(), part("a", "b"), part("b", "a")))
         assert reply.status == 200
         assert await parents(it) == {"a": "b", "b": "a"}
+
+
+@both_ways
+async def test_a_circle_whose_end_is_lost_every_round(tmp_path: Path, writeback: str) -> None:
+    """A last update that `loses` for ever ends as that entry's failure, at once, and its row is told all the same."""
+    async with world(tmp_path, writeback=writeback) as it:
+        await it.put(patient(), encounter("a"), encounter("b"))
+        struck = refuses(it, closes_a_cycle, 404, "0x80040217")
+        reply = await it.post(bundle(patient(), part("a", "b"), part("b", "a")))
+        assert reply.body is not None
+        assert (reply.status, len(struck)) == (207, ROUNDS)
+        assert codes(reply.body) == {"Patient/p1": [], "Encounter/a": ["dataverse-0x80040217"], "Encounter/b": []}
+        (row,) = await it.rows("msemr_encounters", "msemr_azurefhirid eq 'a'")
+        assert reply.body["entries"][1]["row"]["id"] == row["msemr_encounterid"]
+        await it.settle()
+        assert await told(it, "a")
 
 
 async def test_a_member_with_too_many_rows(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from relay.dataverse.keys import row_key
+from relay.dataverse.keys import child_keys, row_key
+from relay.inbound.operations import Planned
 from relay.inbound.plan import PlanOptions, plan
 from relay.mapping.model import ByFhirId, Draft
 from relay.mapping.translate import translate
@@ -82,6 +83,13 @@ def bundles(draw: st.DrawFn) -> list[Json]:
     return [draw(resources(kind, fhir_id)) for kind, fhir_id in names]
 
 
+@st.composite
+def circles(draw: st.DrawFn) -> list[Json]:
+    """Draw encounters that are parts of each other in any way, in any order."""
+    whole = {"resourceType": "Encounter", "status": "planned"}
+    return [{**whole, "id": each, "partOf": draw(reference("Encounter"))} for each in draw(st.permutations(IDS))]
+
+
 def drafts(sent: Sequence[Mapping[str, Any]]) -> dict[int, Draft]:
     """Return the drafts of resources, by their place."""
 
@@ -96,9 +104,6 @@ def drafts(sent: Sequence[Mapping[str, Any]]) -> dict[int, Draft]:
         made[number] = translate(entity_map, resource, resolve)
     return made
 
-
-versions = st.one_of(st.none(), st.none(), bundles())
-"""What is sent later: mostly the same again, else another bundle."""
 
 options = st.builds(PlanOptions, row_gone=st.sampled_from(["fail", "recreate"]), identifier_rows=st.booleans())
 
@@ -147,6 +152,34 @@ def user_does(memory: Memory, what: str, which: int, other: int) -> None:
             memory.save(table, guid, {"msemr_code": ("EM", "R", "X")[other % 3]})
 
 
+History = list[tuple[list[Json], list[tuple[str, int, int]]]]
+"""Bundles, and what users do after each."""
+
+
+@st.composite
+def tied(draw: st.DrawFn) -> list[Json]:
+    """Draw two patients with identifiers and the encounters of one, which are parts of each other or not."""
+    sent: list[Json] = []
+    for fhir_id in ("a", "b"):
+        birth = draw(st.sampled_from(["1980-01-01", "1990-01-01"]))
+        items = [{"system": "s", "value": "1"}, *draw(identifiers)][draw(st.integers(0, 1)) :]
+        named = {"name": [{"family": "F"}], "birthDate": birth, "identifier": items}
+        sent.append({"resourceType": "Patient", "id": fhir_id, **named})
+        parent = draw(st.sampled_from([{}, {"partOf": {"reference": "Encounter/a"}}]))
+        code = draw(st.sampled_from(["EM", "R"]))
+        told = {"status": "planned", "subject": {"reference": "Patient/a"}, "priority": {"coding": [{"code": code}]}}
+        sent.append({"resourceType": "Encounter", "id": fhir_id, **told, **parent})
+    return draw(st.permutations(sent))
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> History:
+    """Draw three bundles with users' edits between them; some are sent again as they were."""
+    first = draw(tied())
+    later = [draw(st.one_of(st.just(first), tied(), bundles())) for _ in range(2)]
+    return [(sent, draw(st.lists(edits, min_size=1, max_size=4))) for sent in (first, *later)]
+
+
 # --- the properties
 
 
@@ -164,6 +197,22 @@ def settled(memory: Memory, sent: Mapping[int, Draft], chosen: PlanOptions, refu
     assert memory.tables == before
 
 
+def children_are_right(memory: Memory, done: Mapping[int, Planned]) -> None:
+    """Assert that a patient has an active row for each identifier, and none that the relay made for another one."""
+    for each in done.values():
+        if each.draft.map.resource != "Patient" or each.result in ("failed", "skipped"):
+            continue
+        wanted = {(child.columns["prefix_system"], child.columns["prefix_value"]) for child in each.draft.children}
+        rows = memory.rows(CHILD)
+        active = {guid: row for guid, row in rows.items() if row.get(PARENT) == each.row_id and row["statecode"] == 0}
+        found = {(row["prefix_system"], row["prefix_value"]): guid for guid, row in active.items()}
+        assert wanted <= found.keys()
+        for guid, row in active.items():
+            match = (row["prefix_system"], row["prefix_value"])
+            ours = match[0] != URN.format("patient") and guid in child_keys(each.row_id, CHILD, match)
+            assert match in wanted or not ours
+
+
 @quick
 @given(sent=bundles(), chosen=options)
 def test_what_is_made_is_left_alone(sent: list[Json], chosen: PlanOptions) -> None:
@@ -176,33 +225,17 @@ def test_what_is_made_is_left_alone(sent: list[Json], chosen: PlanOptions) -> No
 
 
 @quick
-@given(
-    before=bundles(),
-    changes=st.lists(edits, max_size=4),
-    between=versions,
-    more=st.lists(edits, max_size=4),
-    sent=versions,
-    chosen=options,
-)
-def test_whatever_was_there_before(
-    before: list[Json],
-    changes: list[tuple[str, int, int]],
-    between: list[Json] | None,
-    more: list[tuple[str, int, int]],
-    sent: list[Json] | None,
-    chosen: PlanOptions,
-) -> None:
+@given(history=histories(), chosen=options)
+def test_whatever_was_there_before(history: History, chosen: PlanOptions) -> None:
     """After other versions and users' edits of all kinds a bundle comes to an end, and then needs no write."""
     memory = Memory(MAPS)
-    memory.send(drafts(before), chosen)
-    for edit in changes:
-        user_does(memory, *edit)
-    memory.send(drafts(between or before), chosen)
-    for edit in more:
-        user_does(memory, *edit)
-    made = drafts(sent or before)
-    done = memory.send(made, chosen)
-    settled(memory, made, chosen, [number for number, each in done.items() if each.result == "failed"])
+    for sent, changes in history:
+        made = drafts(sent)
+        done = memory.send(made, chosen)
+        children_are_right(memory, done)
+        settled(memory, made, chosen, [number for number, each in done.items() if each.result == "failed"])
+        for edit in changes:
+            user_does(memory, *edit)
 
 
 @quick
@@ -223,8 +256,20 @@ def test_order_in_the_bundle_means_nothing(sent: list[Json], data: st.DataObject
     assert ends[0] == ends[1]
 
 
+def waits_for(sent: Mapping[int, Draft], number: int) -> set[int]:
+    """Return the drafts that this one points to, and those that these point to, to the end."""
+    numbers = {ByFhirId(draft.map.resource, draft.id): each for each, draft in sent.items()}
+    found: set[int] = set()
+    ahead = [number]
+    while ahead:
+        new = {numbers[target] for target in sent[ahead.pop()].lookups.values() if target in numbers} - found
+        found |= new
+        ahead += new
+    return found
+
+
 @quick
-@given(sent=bundles(), chosen=options)
+@given(sent=st.one_of(bundles(), circles()), chosen=options)
 def test_operations_are_in_order(sent: list[Json], chosen: PlanOptions) -> None:
     """Every bind names an earlier row, one that was there, or waits for the end; whoever is refused writes nothing."""
     memory = Memory(MAPS)
@@ -240,6 +285,9 @@ def test_operations_are_in_order(sent: list[Json], chosen: PlanOptions) -> None:
             for name, value in operation.body.items():
                 assert not name.endswith("@odata.bind") or value.rpartition("(")[2].rstrip(")") in there
     assert len(keys) == len(set(keys))
+    for each in planned.resources:
+        if each.afterwards:
+            assert each.number in waits_for(made, each.number), "only members of a circle wait"
     late = {bind for each in planned.resources for after in each.afterwards for bind in after.body.values()}
     assert all(value.rpartition("(")[2].rstrip(")") in there for value in late)
 

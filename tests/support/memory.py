@@ -85,8 +85,8 @@ class Memory:
     def carry_out(self, planned: Plan) -> dict[int, Planned]:
         """Do what a plan says, a resource whole or not at all; returns those that lost against a row they did not know.
 
-        Asserts what every plan promises: no bind names a row that is not there by then (but for one whose own create
-        was lost), no update goes out without the row's ETag, and no child of another row is touched.
+        Fails where a plan breaks its promise: no bind names a row that is not there by then (but for one whose own
+        create was lost), no update goes out without the row's ETag, and no child of another row is touched.
         """
         for concept in planned.concepts:
             self._do(concept, None)
@@ -101,7 +101,8 @@ class Memory:
                         assert closing or operation.kind == "create" or operation.etag
                         self._do(operation, each)
                 except (Taken, Missing) as error:
-                    assert not isinstance(error, Missing) or str(error) in unmade, "a bind to a row that nobody makes"
+                    if isinstance(error, Missing) and str(error) not in unmade:
+                        raise  # a bind to a row that nobody makes
                     self.tables = before
                     lost[each.number] = each
                     unmade.add(each.row_id)

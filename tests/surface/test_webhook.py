@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -40,13 +39,13 @@ def event(guid: str, **changed: Any) -> dict[str, Any]:
         "LogicalName": "contact",
     }
     message: dict[str, Any] = {
-        "BusinessUnitId": str(uuid4()),
-        "CorrelationId": str(uuid4()),
+        "BusinessUnitId": "5a1c7d3e-0000-4000-8000-000000000001",
+        "CorrelationId": "5a1c7d3e-0000-4000-8000-000000000002",
         "Depth": 1,
         "InputParameters": [{"key": "Target", "value": target}],
         "MessageName": "Create",
         "OperationCreatedOn": "/Date(1780315200000+0000)/",
-        "OperationId": str(uuid4()),
+        "OperationId": "5a1c7d3e-0000-4000-8000-000000000003",
         "OrganizationId": ORGANIZATION,
         "OutputParameters": [{"key": "id", "value": guid}],
         "ParentContext": None,
@@ -161,7 +160,7 @@ async def test_an_event_of_a_row_that_is_not_there_changes_nothing(tmp_path: Pat
     """A forged or late event reads, finds no row, and ends there: no PUT, no row, no dead letter."""
     async with walked_in(tmp_path) as (it, _):
         before = it.snapshot()
-        assert (await send(it, event(str(uuid4())))).status_code == 202
+        assert (await send(it, event("5a1c7d3e-0000-4000-8000-000000000004"))).status_code == 202
         assert await identifiers(it) == []
         assert it.snapshot() == before
         assert await it.relay.dead_letters.list() == []
