@@ -50,8 +50,9 @@ async def test_a_synthea_record_ends_linked_on_both_sides(tmp_path: Path, settin
         assert bad == {}, [each["issues"] for each in reply.body["entries"] if each["resource"] in bad]
         await w.settle()
         assert await w.dead() == []
+        newest = w.newest()
         for entry in reply.body["entries"]:
-            resource = w.newest()[entry["resource"]]
+            resource = newest[entry["resource"]]
             urn = f"urn:oid:org.d365.mc4h.{resource['resourceType'].lower()}.id"
             ours = [each["value"] for each in resource["identifier"] if each.get("system") == urn]
             assert ours == [entry["row"]["id"]]
