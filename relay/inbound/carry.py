@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.keys import row_key
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.apply import Applied, Raced, apply
@@ -50,7 +49,7 @@ class Carrier:
         self._settings = settings
         self._maps = maps
         self._dataverse = dataverse
-        self._locator = Locator(dataverse, maps)
+        self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
         self._options = PlanOptions(
             source_name=settings.source_name,
@@ -112,11 +111,11 @@ class Carrier:
         pending = dict(drafts)
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
-        derived: dict[tuple[str, str], None] = {}
+        chosen: dict[tuple[str, str], None] = {}
         for _ in range(ROUNDS):
             if not pending:
                 break
-            located = await self._locator.locate(list(pending.values()), derived)
+            located = await self._locator.locate(list(pending.values()), chosen)
             planned = plan(pending, located, self._maps, self._options)
             applied = await apply(self._dataverse, planned, tag)
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
@@ -130,11 +129,10 @@ class Carrier:
                 if each.number not in unwritten:
                     reports[each.number].take(each)
             pending = {number: pending[number] for number in sorted(applied.raced)}
-            # A key we chose was taken: next time look at who has it.
-            derived |= {(draft.map.table.name, self._derived(draft)): None for draft in pending.values()}
+            # A key we chose for a child was taken: next time look at who has it.
             raced = (each.planned for each in applied.raced.values())
             creates = (each for planned in raced for each in planned.operations if each.kind == "create")
-            derived |= {(each.table.name, each.id): None for each in creates}
+            chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
         for number, (row_id, children) in written.items():
@@ -153,9 +151,6 @@ class Carrier:
         else:
             planned.fail(f"dataverse-{error.code}", str(error), error.column)
             report.take(planned)
-
-    def _derived(self, draft: Draft) -> str:
-        return row_key(self._options.source_name, draft.map.resource, draft.id)
 
     async def _link(
         self,

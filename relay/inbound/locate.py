@@ -12,7 +12,7 @@ from uuid import UUID
 from relay.dataverse import quoting
 from relay.dataverse.batch import Request
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.keys import concept_keys
+from relay.dataverse.keys import concept_keys, row_key
 from relay.errors import Transient
 from relay.inbound.identity import match_values
 from relay.inbound.located import Located, Row
@@ -82,16 +82,24 @@ def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) ->
 class Locator:
     """Asks Dataverse what it has, in as few calls as the batch limit allows."""
 
-    def __init__(self, client: DataverseClient, maps: MapSet) -> None:
+    def __init__(self, client: DataverseClient, maps: MapSet, source_name: str = "fhir") -> None:
         self._client = client
         self._maps = maps
+        self._source_name = source_name
 
     async def locate(self, drafts: Sequence[Draft], guids: Iterable[tuple[str, str]] = ()) -> Located:
-        """Read the rows that these drafts mean. Raises Transient when Dataverse is away or busy."""
+        """Read the rows that these drafts mean; `guids` are further (table, GUID) rows to read.
+
+        Raises Transient when Dataverse is away or busy.
+        """
         located = Located()
-        asked = tuple(guids)
-        await self._read(self._reads(wanted_by(drafts, asked), located))
-        await self._read(self._late_children(drafts, asked, located))
+        keyed = [(each, row_key(self._source_name, each.map.resource, each.id)) for each in drafts]
+        taken: set[str] = set()
+        await self._read([*self._reads(wanted_by(drafts, guids), located), *self._taken(keyed, taken)])
+        lost = [(each, key) for each, key in keyed if not located.by_fhir_id(each.map.resource, each.id)]
+        # A row under a resource's own key that does not carry its FHIR id: it lost the id, or is another's by now.
+        remade = [(each.map.table.name, key) for each, key in lost if key in taken]
+        await self._read(self._late([each for each, _ in lost], remade, located))
         return located
 
     async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
@@ -192,18 +200,39 @@ class Locator:
             condition = quoting.both(parents, *where_filters(entity_map, through=navigation))
             yield self._children(expansion, condition, located)
 
-    def _late_children(
-        self, drafts: Iterable[Draft], asked: Iterable[tuple[str, str]], located: Located
+    @staticmethod
+    def _taken(keyed: Iterable[tuple[Draft, str]], taken: set[str]) -> Iterator[tuple[Request, Fold]]:
+        """Ask which of the keys are there that the drafts would be created under.
+
+        Without that a create would be refused, and what refers to it in the same call be tied to a stranger's row.
+        """
+        tables: dict[str, tuple[Table, list[str]]] = {}
+        for draft, key in keyed:
+            tables.setdefault(draft.map.table.name, (draft.map.table, []))[1].append(key)
+        for table, keys in tables.values():
+
+            def fold(rows: Iterable[Mapping[str, Any]], table: Table = table) -> None:
+                taken.update(row_of(table, values).id for values in rows)
+
+            for chunk in chunked(keys, IN_VALUES):
+                condition = quoting.in_filter(table.primary_id, chunk)
+                url = quoting.query(table.entity_set, select=(table.primary_id,), filter=condition)
+                yield Request("GET", url), fold
+
+    def _late(
+        self, lost: Iterable[Draft], remade: Iterable[tuple[str, str]], located: Located
     ) -> Iterator[tuple[Request, Fold]]:
-        """Read the children of rows that were found otherwise than by FHIR id: the first call could not name them."""
+        """Read what the first call could not name: rows by key alone, children of rows not found by FHIR id."""
         parents: dict[int, tuple[ExpansionMap, dict[str, None]]] = {}
-        for table, guid in asked:
-            for entity_map in self._maps.for_table(table) if (table, guid) in located.guids else ():
+        alone: dict[str, list[str]] = defaultdict(list)
+        for table, guid in remade:
+            alone[table].append(guid)
+            for entity_map in self._maps.for_table(table):
                 for expansion in entity_map.expansions:
                     parents.setdefault(id(expansion), (expansion, {}))[1][guid] = None
-        for draft in drafts:
-            if located.by_fhir_id(draft.map.resource, draft.id):
-                continue
+        for table, keys in alone.items():
+            yield from self._rows_by_guid(table, keys, located)
+        for draft in lost:
             values = match_values(draft)
             found = [located.guids.get((draft.map.table.name, claim)) for claim in draft.claims]
             found += located.matched.get((draft.map.resource, values), []) if values is not None else []

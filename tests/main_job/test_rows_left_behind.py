@@ -74,7 +74,7 @@ async def test_fhir_id_cleared_by_a_user(tmp_path: Path, writeback: str) -> None
         reply = await it.post(bundle(patient()))
         assert reply.body is not None
         assert (reply.status, results(reply.body)) == (200, {"Patient/p1": "updated"})
-        assert it.calls()["dataverse"] == 5, "read, refused create, read by key and its children, update"
+        assert it.calls()["dataverse"] == 3, "read, read of the row by its key and of its children, update"
         assert await it.store.length("inbound") == 0
         await it.settle()
         assert await state(it) == before
@@ -93,6 +93,23 @@ async def test_fhir_id_cleared_and_identifier_written_back(tmp_path: Path, write
         assert (reply.status, results(reply.body)) == (200, {"Patient/p1": "updated"})
         assert it.calls()["dataverse"] == 3, "read, read of the children, update"
         await it.settle()
+        assert await state(it) == before
+
+
+@both_ways
+async def test_fhir_id_of_another_resource(tmp_path: Path, writeback: str) -> None:
+    """A row that a user gave to another resource is not taken back, and what refers to the resource is not tied to it."""
+    async with world(tmp_path, writeback=writeback) as it:
+        row = await known_patient(it)
+        await it.put(encounter(), patient("other"))
+        await saves(it, "contacts", row["contactid"], msemr_azurefhirid="other")
+        before = await state(it)
+        it.forget_calls()
+        reply = await it.post(bundle(encounter(), patient()))
+        assert reply.body is not None
+        found = {"Encounter/e1": ["unresolved-reference"], "Patient/p1": ["identity-conflict"]}
+        assert (reply.status, codes(reply.body)) == (422, found)
+        assert it.calls() == {"dataverse": 2, "fhir": 0}
         assert await state(it) == before
 
 

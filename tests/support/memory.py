@@ -58,8 +58,9 @@ class Memory:
                     self.save(name, other, emptied)
 
     def locate(self, drafts: Sequence[Draft], asked: Asked = ()) -> Located:
-        """Answer as a locate of Dataverse would."""
-        wanted = wanted_by(drafts, asked)
+        """Answer as a locate of Dataverse would; rows under the drafts' own keys of source `fhir` are read too."""
+        keys = [(each.map.table.name, row_key("fhir", each.map.resource, each.id)) for each in drafts]
+        wanted = wanted_by(drafts, [*asked, *keys])
         located = Located()
         for kind, ids in wanted.ids.items():
             entity_map = self.maps.for_resource(kind)
@@ -163,8 +164,6 @@ class Memory:
             pending = {number: pending[number] for number in sorted(lost)}
             if not pending:
                 return done
-            for draft in pending.values():
-                asked[draft.map.table.name, row_key(options.source_name, draft.map.resource, draft.id)] = None
             for each in lost.values():
                 asked |= {(made.table.name, made.id): None for made in each.operations if made.kind == "create"}
         raise AssertionError(f"{len(pending)} resources lost {rounds} rounds with nobody else there")
