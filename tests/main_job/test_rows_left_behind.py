@@ -99,7 +99,7 @@ async def test_fhir_id_cleared_and_identifier_written_back(tmp_path: Path, write
 @both_ways
 async def test_fhir_id_of_another_resource(tmp_path: Path, writeback: str) -> None:
     """A row that a user gave to another resource is not taken back, and what refers to the resource is not tied to it."""
-    async with world(tmp_path, writeback=writeback) as it:
+    async with world(tmp_path, writeback=writeback, source_name="hospital-a") as it:
         row = await known_patient(it)
         await it.put(encounter(), patient("other"))
         await saves(it, "contacts", row["contactid"], msemr_azurefhirid="other")
