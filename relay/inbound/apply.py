@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from relay.dataverse.batch import Response
+from relay.dataverse.batch import MAX_OPERATIONS, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseError
 from relay.inbound.operations import Operation, Plan, Planned, change_set
-
-OPERATIONS = 1000  # of one $batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ def _batches(units: Iterable[_Unit]) -> Iterable[list[_Unit]]:
     batch: list[_Unit] = []
     size = 0
     for unit in units:
-        if batch and size + len(unit.operations) > OPERATIONS:
+        if batch and size + len(unit.operations) > MAX_OPERATIONS:
             yield batch
             batch, size = [], 0
         batch.append(unit)

@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from relay.dataverse import quoting
 from relay.dataverse.keys import child_keys
+from relay.dataverse.states import ACTIVE, INACTIVE
 from relay.errors import Failed
 from relay.inbound.located import Located, Row
 from relay.inbound.operations import Child, Operation, Planned
 from relay.inbound.rows import Links, changed_columns, create_body
 from relay.mapping.model import ChildDraft, EntityMap, ExpansionMap, Scalar
-
-ACTIVE = {"statecode": 0, "statuscode": 1}
-INACTIVE = {"statecode": 1, "statuscode": 2}
 
 Match = tuple[Scalar, ...]
 

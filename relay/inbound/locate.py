@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from relay.dataverse import quoting
-from relay.dataverse.batch import Request
+from relay.dataverse.batch import MAX_OPERATIONS, Request
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.keys import concept_keys, row_key
 from relay.errors import Transient
@@ -22,7 +22,6 @@ from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMa
 IN_VALUES = 200  # values of one In filter
 URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three times that, below the 64 KB limit
 OR_TERMS = 100  # a query takes at most 500 conditions; a term here has at most one per column of `where` plus the key
-OPERATIONS = 1000  # of one $batch
 
 CONCEPT_TABLE = "msemr_codeableconcept"
 CONCEPT_SET = "msemr_codeableconcepts"
@@ -104,7 +103,7 @@ class Locator:
 
     async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
         listed = list(reads)
-        for chunk in (listed[start : start + OPERATIONS] for start in range(0, len(listed), OPERATIONS)):
+        for chunk in (listed[start : start + MAX_OPERATIONS] for start in range(0, len(listed), MAX_OPERATIONS)):
             answers = await self._client.batch([request for request, _ in chunk])
             for (_, fold), (answer,) in zip(chunk, answers, strict=True):
                 if answer.error is not None:

@@ -32,8 +32,8 @@ class Operation:
         if self.kind == "create":
             # The primary key is ours, so a lost answer shows up as a duplicate key instead of a second row.
             body = {self.table.primary_id: self.id, **self.body}
-            return Request("POST", f"{self.table.entity_set}?tag={tag}", body)
-        url = f"{quoting.record(self.table.entity_set, self.id)}?tag={tag}"
+            return Request("POST", quoting.tagged(self.table.entity_set, tag), body)
+        url = quoting.tagged(quoting.record(self.table.entity_set, self.id), tag)
         headers = {"If-Match": self.etag or "*"}
         if self.kind == "delete":
             return Request("DELETE", url, headers=headers)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
+from relay.dataverse.batch import MAX_OPERATIONS
 from relay.dataverse.keys import concept_keys, row_key
 from relay.errors import Failed
 from relay.inbound.children import plan_children
@@ -19,7 +20,6 @@ from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, Issue, Table, Target
 
 CONCEPTS = "msemr_codeableconcept"
-MOST_ROWS = 1000  # a $batch takes that many operations, and a resource is written whole or not at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,10 +248,10 @@ class _Planner:
             planned.result = "updated"
         if after := links.take_deferred():
             planned.afterwards.append(Operation("update", table, planned.row_id, after, "closes a cycle"))
-        if len(planned.operations) > MOST_ROWS:
+        if len(planned.operations) > MAX_OPERATIONS:
             count = len(planned.operations)
             planned.fail(
-                "too-many-rows", f"{count} rows for one resource are more than {MOST_ROWS}, one change set's limit"
+                "too-many-rows", f"{count} rows for one resource are more than {MAX_OPERATIONS}, one change set's limit"
             )
 
 

@@ -13,6 +13,7 @@ from relay.dataverse.batch import Request, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseMissing, DataverseRace
 from relay.dataverse.keys import child_keys
+from relay.dataverse.states import ACTIVE
 from relay.errors import Failed, Transient
 from relay.fhir.links import Link
 from relay.mapping.load import MapSet
@@ -21,7 +22,6 @@ from relay.store.ledger import PREFIX, Ledger
 from relay.writeback.messages import EventMessage
 
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
-_ACTIVE = {"statecode": 0, "statuscode": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class EventReader:
         tag = self._new_tag()
         await self._ledger.begin(tag)
         for row in ours:
-            await self._write(identifier, str(row[identifier.table.primary_id]), _ACTIVE, tag)
+            await self._write(identifier, str(row[identifier.table.primary_id]), ACTIVE, tag)
             return tag
         navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         body = {
@@ -162,7 +162,7 @@ class EventReader:
         }
         for key in child_keys(guid, identifier.table.name, (identifier.system, guid)):
             create = Request(
-                "POST", f"{identifier.table.entity_set}?tag={tag}", {identifier.table.primary_id: key, **body}
+                "POST", quoting.tagged(identifier.table.entity_set, tag), {identifier.table.primary_id: key, **body}
             )
             try:
                 await self._dataverse.send(create)
@@ -170,7 +170,7 @@ class EventReader:
                 if await self._is_another(identifier, key, guid):
                     continue
                 # Somebody made it just now; or it was left behind, without its parent, when a user deleted the row.
-                await self._write(identifier, key, body | _ACTIVE, tag)
+                await self._write(identifier, key, {**body, **ACTIVE}, tag)
             return tag
         raise _taken(identifier)
 
@@ -186,7 +186,7 @@ class EventReader:
         return owner is not None and held != (identifier.system, guid)
 
     async def _write(self, identifier: IdentifierMap, key: str, body: Mapping[str, Any], tag: str) -> None:
-        url = f"{quoting.record(identifier.table.entity_set, key)}?tag={tag}"
+        url = quoting.tagged(quoting.record(identifier.table.entity_set, key), tag)
         await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": "*"}))
 
 

@@ -22,24 +22,12 @@ from relay.errors import StoreUnavailable
 from relay.inbound.service import OUTCOMES, PAYLOADS
 from relay.mapping.load import MapSet, load_maps
 from relay.store.local import LocalStore
+from support.state import SETS
 from support.world import API, FHIR, ORG, ROOT, Clock
 
 BUNDLES = ROOT / "tests" / "bundles"
 FHIR_JSON = {"Content-Type": "application/fhir+json"}
 OURS = "urn:oid:org.d365.mc4h."
-MAPPED = (
-    "contacts",
-    "accounts",
-    "msemr_encounters",
-    "msemr_careplans",
-    "msemr_codeableconcepts",
-    "prefix_patientidentifiers",
-    "prefix_practitioneridentifiers",
-    "prefix_organizationidentifiers",
-    "prefix_encounteridentifiers",
-    "prefix_careplanidentifiers",
-)
-
 _MARKS = {"createdon", "modifiedon", "versionnumber"}
 
 Wrap = Callable[[LocalStore], Any]
@@ -94,7 +82,7 @@ class Surface:
     def rows(self, *tables: str) -> list[dict[str, Any]]:
         """Return every row of these tables, read past the Web API; all tables with maps if none is named."""
         names = tables or tuple(
-            each.name for each in self.dataverse.metadata.tables.values() if each.entity_set in MAPPED
+            each.name for each in self.dataverse.metadata.tables.values() if each.entity_set in SETS
         )
         return [row for name in names for row in self.dataverse.store.query(f'select * from "{name}"', [])]  # noqa: S608 - names of the test
 
