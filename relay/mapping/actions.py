@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from relay.mapping.building import Building, Scope
 from relay.mapping.document import Place, plain
-from relay.mapping.model import Column, Scalar, Source
+from relay.mapping.model import Scalar, Source
 from relay.mapping.paths import Member, Misfit, Path, Step
-from relay.mapping.shape import CopyShape, DefaultShape, MappedShape, Shape, SourcedShape
-from relay.mapping.values import OPTION_TYPES, TEXT_TYPES, Unfit, converter
+from relay.mapping.reading import Reading, constant, conversion
+from relay.mapping.shape import CopyShape, DefaultShape, MappedShape, Shape
+from relay.mapping.values import OPTION_TYPES, TEXT_TYPES, Unfit
 
 ACTIONS: dict[str, type[Line[Any]]] = {}
 """Every action by the key that names it in a map."""
@@ -64,36 +65,6 @@ def action(name: str) -> Callable[[L], L]:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Where a line's value comes from: alternative paths, and what an absent value does."""
-
-    column: str
-    readers: tuple[tuple[Path, Source], ...]
-    match: bool
-    required: bool
-    clear: bool
-
-    @classmethod
-    def of(cls, spec: SourcedShape, column: Column, texts: str | list[str], scope: Scope, place: Place) -> Reading:
-        """Compile the paths of a line that reads the resource, and check what absent values may do."""
-        clear = (spec.null or scope.null) == "clear" and not spec.match
-        if spec.null == "clear" and spec.match:
-            raise scope.document.error((*place, "null"), "a match column is never cleared", ["keep"])
-        if clear and (column.type in {"State", "Status"} or column.required == "systemrequired"):
-            if spec.null == "clear":
-                raise scope.document.error((*place, "null"), f"{column.name} cannot be empty", ["keep"])
-            clear = False
-        return cls(column.name, scope.paths(texts, place), spec.match, spec.required, clear)
-
-    def absent(self, into: Building, values: dict[str, Any]) -> None:
-        """No source has a value: keep the column (write nothing) or clear it."""
-        if self.clear:
-            values[self.column] = None
-        if self.required:
-            into.missing(self.column)
-
-
-@dataclass(frozen=True, slots=True)
 class Sourced(Line[S]):
     """A line that reads the resource."""
 
@@ -106,8 +77,8 @@ class Sourced(Line[S]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Its one column."""
-        return (self.reading.column,)
+        """Its column, and those beside it."""
+        return (self.reading.column, *(column for column, _ in self.reading.beside))
 
 
 @action("copy")
@@ -127,7 +98,7 @@ class Copy(Sourced[CopyShape]):
             raise scope.document.error(
                 (*place, "copy"), f"{column.name} is of type {column.type}, a FHIR code must be mapped to it", ["map"]
             )
-        convert = _converter(column, scope, place, length=spec.length, partial=spec.partial)
+        convert = conversion(column, scope, place, length=spec.length, partial=spec.partial)
         if spec.length == "truncate" and spec.match:
             raise scope.document.error((*place, "length"), "a match column is never truncated", ["error"])
         if spec.length == "truncate" and column.type not in TEXT_TYPES:
@@ -157,8 +128,7 @@ class Copy(Sourced[CopyShape]):
                 return
             if self.cuts and converted is not value:
                 into.issue("information", "truncated", f"{reading.column} holds the beginning of the text", path)
-            into.columns[reading.column] = converted
-            into.sources[reading.column] = source
+            into.put(reading, converted, source, into.columns)
             return
         reading.absent(into, into.columns)
 
@@ -233,8 +203,7 @@ class Mapped(Sourced[MappedShape]):
                     into.misfit(path)
                     return
                 if code in self.values:
-                    into.columns[reading.column] = self.values[code]
-                    into.sources[reading.column] = source
+                    into.put(reading, self.values[code], source, into.columns)
                     return
                 first = first or (path, source)
         if first is None:
@@ -244,8 +213,7 @@ class Mapped(Sourced[MappedShape]):
 
     def _unlisted(self, path: Path, source: Source, into: Building) -> None:
         if self.unmapped == "default":
-            into.columns[self.reading.column] = self.fallback
-            into.sources[self.reading.column] = source
+            into.put(self.reading, self.fallback, source, into.columns)
         elif self.unmapped == "keep":
             into.issue("information", "unmapped-value", f"no value for {self.reading.column} is listed", path)
         else:
@@ -259,25 +227,6 @@ def _code(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(value) if isinstance(value, int) else None
-
-
-def constant(column: Column, value: Any, scope: Scope, place: Place) -> Scalar:
-    """Convert a constant of the map to its column; raises MapError naming the options."""
-    try:
-        return _converter(column, scope, place)(value)
-    except Unfit as unfit:
-        options = [f"{number} {label}" for number, label in column.options.items()]
-        raise scope.document.error(
-            place, str(unfit), options or (["true", "false"] * (column.type == "Boolean"))
-        ) from None
-
-
-def _converter(column: Column, scope: Scope, place: Place, **policies: Any) -> Callable[[Any], Scalar]:
-    try:
-        return converter(column, **policies)
-    except ValueError as error:
-        lookup = ["reference", "concept"] if column.targets else ()
-        raise scope.document.error(place, str(error), lookup) from None
 
 
 def matching(lines: Iterable[Line[Any]]) -> tuple[str, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from relay.errors import MapError
 from relay.mapping.document import Document, Place
-from relay.mapping.model import ChildDraft, Column, Issue, Resolve, Scalar, Source, Table, Target
+from relay.mapping.model import ChildDraft, Choice, Column, Issue, Resolve, Scalar, Source, Table, Target
 from relay.mapping.paths import Path, PathError, compile_path
 from relay.mapping.shape import LineShape, Nothing
 from relay.mapping.values import Unfit
+
+if TYPE_CHECKING:
+    from relay.mapping.reading import Reading
 
 # what Dataverse itself writes in every table, and the contact's name made of its parts
 _READ_ONLY = frozenset(
@@ -31,6 +34,8 @@ _READ_ONLY = frozenset(
     ]
 )
 
+_BESIDE = "a line it stands beside"
+
 
 @dataclass(slots=True)
 class Scope:
@@ -42,28 +47,53 @@ class Scope:
     mapped: Mapping[str, str]
     """Resource type → table, of every map in the folder."""
     null: Nothing
-    child: bool
+    depth: int = 0
+    """0 at the root, 1 in an expansion, 2 in an expansion of its items."""
     taken: dict[str, str] = field(default_factory=dict)
     """Column → what writes it."""
+    alternatives: dict[str, dict[Scalar, list[Column]]] = field(default_factory=dict)
+    """Column that lines have beside them → its value → the columns of the lines with that value."""
+
+    @property
+    def child(self) -> bool:
+        """Whether the lines write a child table."""
+        return self.depth > 0
 
     def column(self, spec: LineShape, place: Place) -> Column:
         """Return the column a line writes; raises MapError when it is unknown, read-only or written already."""
         at = (*place, "column")
-        if spec.writeback:
-            raise self.document.error(
-                (*place, "writeback"),
-                "writing a column back to FHIR is not supported; the identifier block writes the Dynamics identifier back",
-                ["false"],
-            )
-        column = find_column(self.document, at, self.table, spec.column)
-        if column.name in _READ_ONLY or column.name == self.table.primary_id:
-            raise self.document.error(at, f"{self.table.name}.{column.name} is written by Dataverse alone")
+        column = self._writable(spec.column, at)
         if spec.disabled:
             return column
         if column.name in self.taken:
             raise self.document.error(at, f"{column.name} is written by {self.taken[column.name]} already")
         self.taken[column.name] = f"line {self.document.line(place)}"
         return column
+
+    def _writable(self, name: str, place: Place) -> Column:
+        column = find_column(self.document, place, self.table, name)
+        if column.name in _READ_ONLY or column.name == self.table.primary_id:
+            raise self.document.error(place, f"{self.table.name}.{column.name} is written by Dataverse alone")
+        return column
+
+    def beside(self, name: str, place: Place) -> Column:
+        """Return a column that lines have beside them: several lines may share it, no line may write it otherwise."""
+        column = self._writable(name, place)
+        what = self.taken.setdefault(name, _BESIDE)
+        if what != _BESIDE:
+            raise self.document.error(place, f"{name} is written by {what} already")
+        return column
+
+    def choices(self) -> tuple[Choice, ...]:
+        """Return the choices that the lines built so far make up."""
+        return tuple(
+            Choice(
+                name,
+                {value: tuple(column.name for column in columns) for value, columns in alternatives.items()},
+                frozenset(each.name for columns in alternatives.values() for each in columns if each.targets),
+            )
+            for name, alternatives in self.alternatives.items()
+        )
 
     def paths(self, texts: str | list[str], place: Place) -> tuple[tuple[Path, Source], ...]:
         """Compile alternative paths; raises MapError with the caret under the fault."""
@@ -117,6 +147,31 @@ class Building:
         self.item = item
         """The item of the array that is being expanded, such as `identifier[2]`; empty at the root."""
         self.left_out = False
+
+    def put(
+        self,
+        reading: Reading,
+        value: Scalar | Target,
+        source: Source,
+        values: dict[str, Scalar] | dict[str, Target | None],
+    ) -> None:
+        """Write a column, and what stands beside it; of a choice the first alternative that has a value counts."""
+        for column, kind in reading.beside:
+            if self.columns.setdefault(column, kind) != kind:
+                return
+            self.sources.setdefault(column, source)
+        values[reading.column] = value  # type: ignore[assignment]  # the caller pairs them
+        self.sources[reading.column] = source
+
+    def settle(self, choices: tuple[Choice, ...]) -> None:
+        """Clear what the alternatives not taken left in the row."""
+        for choice in choices:
+            taken = self.columns.get(choice.column)
+            if taken is None:
+                continue
+            for column in {each for columns in choice.alternatives.values() for each in columns}:
+                if column not in choice.alternatives[taken]:
+                    (self.lookups if column in choice.lookups else self.columns).setdefault(column, None)
 
     def issue(self, severity: Literal["error", "warning", "information"], code: str, message: str, path: Path) -> None:
         """Report something about the element at `path`; the message never holds a value."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from relay.errors import MapError
-from relay.mapping.actions import ACTIONS, Line, constant, matching
+from relay.mapping.actions import ACTIONS, Line, Sourced, matching
 from relay.mapping.building import Scope, find_column, find_table, near
 from relay.mapping.document import Document, Place
-from relay.mapping.expansions import IDENTIFIER, Expand, expanded, identifier_expansion, identifier_map
+from relay.mapping.expansions import IDENTIFIER, Expand, expanded, identifier_expansion, identifier_map, live_expansions
 from relay.mapping.lookups import shared
-from relay.mapping.model import EntityMap, IdentifierMap, Scalar, Table
+from relay.mapping.model import EntityMap, IdentifierMap, Outward, Scalar, Table
 from relay.mapping.r4 import MANY_IDENTIFIERS, ONE_IDENTIFIER, RESOURCE_TYPES
+from relay.mapping.reading import constant
 from relay.mapping.shape import ExpandShape, IdentifierShape, MapShape, shaped
 from relay.mapping.values import LOOKUP_TYPES, TEXT_TYPES
 
@@ -32,7 +33,7 @@ def build_entity(
     except MapError as error:
         errors.append(error)
         return None
-    builder = _Builder(shape, Scope(document, table, tables, mapped, shape.null, child=False), errors)
+    builder = _Builder(shape, Scope(document, table, tables, mapped, shape.null), errors)
     before = len(errors)
     entity = builder.build()
     return entity if len(errors) == before else None
@@ -58,7 +59,6 @@ class _Builder:
         identifier = self._identifier()
         lines = tuple(self._lines(shape.attributes, scope, ("attributes",)))
         lines = self._with_identifiers(lines, identifier)
-        expansions = tuple(line.expansion for line in lines if isinstance(line, Expand))
         own = (*where, shape.key, shape.version, shape.last_updated)
         return EntityMap(
             resource=shape.resource,
@@ -69,26 +69,40 @@ class _Builder:
             identifier=identifier,
             columns=tuple(dict.fromkeys(filter(None, (*own, *(name for line in lines for name in line.columns))))),
             match=matching(lines),
-            expansions=expansions,
+            expansions=live_expansions(lines),
             version=shape.version,
             last_updated=shape.last_updated,
             file=self.document.file,
             lines=lines,
             elements=frozenset[str]().union(*(line.elements for line in lines)),
+            disabled=shape.disabled,
+            choices=scope.choices(),
+            outward=self._outward(lines),
         )
 
+    def _outward(self, lines: Iterable[Line[Any]]) -> Outward:
+        """Gather what may go to FHIR; a condition that no row of the map could meet is a fault."""
+        shape = self.shape
+        when = self._constants("writeback_when", shape.writeback_when)
+        columns = [line.reading.column for line in lines if isinstance(line, Sourced) and line.reading.outward]
+        return Outward(frozenset(shape.writeback), shape.create_in_fhir, when, shape.conflict, tuple(columns))
+
     def _where(self) -> dict[str, Scalar]:
+        self.scope.taken |= dict.fromkeys(self.shape.where, "where")
+        return self._constants("where", self.shape.where)
+
+    def _constants(self, key: str, values: Mapping[str, Any]) -> dict[str, Scalar]:
+        """Read columns with fixed values."""
         found: dict[str, Scalar] = {}
-        for name, value in self.shape.where.items():
-            at = ("where", name)
+        for name, value in values.items():
+            at = (key, name)
             try:
                 column = find_column(self.document, at, self.scope.table, name)
                 if column.type in LOOKUP_TYPES:
-                    raise self.document.error(at, f"{name} is a lookup; where takes plain columns")
+                    raise self.document.error(at, f"{name} is a lookup; {key} takes plain columns")
                 found[name] = constant(column, value, self.scope, at)
             except MapError as error:
                 self.errors.append(error)
-            self.scope.taken[name] = "where"
         return found
 
     def _own(self, key: str, name: str, types: frozenset[str]) -> None:
@@ -168,7 +182,7 @@ class _Builder:
         spec = shaped(kind.shape, self.document, place, line, self.errors)
         if spec is None:
             return None
-        if isinstance(spec, ExpandShape) and not scope.child:
+        if isinstance(spec, ExpandShape):
             return expanded(spec, scope, place, self.shape.expansions, self._lines)
         made = kind.build(spec, scope, place)
         return None if getattr(spec, "disabled", False) else made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from relay.errors import MapError
@@ -18,6 +18,7 @@ from relay.mapping.values import TEXT_TYPES
 BuildLines = Callable[[list[dict[str, Any]], Scope, Place], list[Line[Any]]]
 
 IDENTIFIER = "identifier"
+DEEPEST = 2
 Vanished = Literal["keep", "deactivate", "delete"]
 
 
@@ -28,11 +29,13 @@ class Expand(Line[ExpandShape]):
 
     shape: ClassVar[type[Shape]] = ExpandShape
     expansion: ExpansionMap
+    disabled: bool = False
+    """Whether the expansion it uses is disabled: then what it would have expanded is told, loudly."""
 
     @classmethod
-    def build(cls, spec: ExpandShape, scope: Scope, place: Place) -> Expand:  # noqa: ARG003  # the signature of a line
-        """Refuse: in an expansion there is nothing to expand into; the root's expansions are built by `expanded`."""
-        raise scope.document.error((*place, "expand"), "expanding inside an expansion is not supported")
+    def build(cls, spec: ExpandShape, scope: Scope, place: Place) -> Expand:
+        """Never called: a line that expands is built by `expanded`, which knows the named expansions."""
+        raise NotImplementedError
 
     @property
     def elements(self) -> frozenset[str]:
@@ -48,10 +51,15 @@ class Expand(Line[ExpandShape]):
         if not isinstance(array, list):
             into.misfit(path_of(f"$.{element}", (Member(element),)))
             return
+        if self.disabled:
+            path = path_of(f"$.{element}", (Member(element),))
+            into.issue("warning", "expansion-disabled", f"the expansion {self.expansion.name} is disabled", path)
+            return
+        inside = f"{into.item}." if into.item else ""
         seen: dict[tuple[Any, ...], ChildDraft] = {}
         for position, each in enumerate(array):
             if each is not None:
-                self._child(each, f"{element}[{position}]", into, seen)
+                self._child(each, f"{inside}{element}[{position}]", into, seen)
         into.children.extend(seen.values())
 
     def _child(self, item: Any, place: str, into: Building, seen: dict[tuple[Any, ...], ChildDraft]) -> None:
@@ -60,16 +68,16 @@ class Expand(Line[ExpandShape]):
         before = len(into.issues)
         for line in expansion.lines:
             line.write(item, child)
+        child.settle(expansion.choices)
         key = tuple(child.value_of(column) for column in expansion.match)
         if child.left_out or all(value is None for value in key):
             if not any(issue.severity == "error" for issue in into.issues[before:]):
                 message = f"the item has no value for what identifies its row in {expansion.table.name}"
                 into.issues.append(Issue("information", "item-left-out", message, place))
             return
-        lookups = {column: target for column, target in child.lookups.items() if target is not None}
-        draft = ChildDraft(expansion, child.columns, lookups, child.sources)
+        draft = ChildDraft(expansion, child.columns, child.lookups, child.sources, tuple(child.children))
         first = seen.setdefault(key, draft)
-        if first is not draft and (first.columns, first.lookups) != (draft.columns, draft.lookups):
+        if first is not draft and replace(first, sources={}) != replace(draft, sources={}):
             message = "another item has the same match values: the first one counts"
             into.issues.append(Issue("information", "duplicate-item", message, place))
 
@@ -77,8 +85,10 @@ class Expand(Line[ExpandShape]):
 def expanded(
     spec: ExpandShape, scope: Scope, place: Place, named: Mapping[str, dict[str, Any]], build: BuildLines
 ) -> Expand | None:
-    """Build a root map's `expand` line, from the expansion it names or holds; None when it is disabled."""
+    """Build an `expand` line from the expansion it names or holds; None when the line is disabled."""
     document = scope.document
+    if scope.depth == DEEPEST:
+        raise document.error((*place, "expand"), "expansions nest two deep: an item's items are the last to expand")
     inline = {
         key: value for key in ("table", "lookup", "vanished", "attributes") if (value := getattr(spec, key)) is not None
     }
@@ -98,6 +108,8 @@ def expanded(
     if not spec.expand.isidentifier():
         raise document.error((*place, "expand"), "must be the bare name of an element", [IDENTIFIER])
     table = find_table(document, (*at, "table"), scope.tables, shape.table)
+    if table is scope.table:
+        raise document.error((*at, "table"), f"the rows of {table.name} cannot hang on rows of the same table")
     inner = child_scope(scope, table, {shape.lookup: "the parent link"})
     parent_link(inner, at, shape.lookup, scope.table)
     lines = tuple(build(shape.attributes, inner, (*at, "attributes")))
@@ -106,7 +118,8 @@ def expanded(
     if spec.disabled:
         return None
     name = spec.using or spec.expand
-    return Expand(expansion_of(inner, name, spec.expand, shape.lookup, lines, vanished=shape.vanished))
+    expansion = expansion_of(inner, name, spec.expand, shape.lookup, lines, vanished=shape.vanished)
+    return Expand(expansion, shape.disabled)
 
 
 def expansion_of(
@@ -129,12 +142,19 @@ def expansion_of(
         vanished=vanished or ("deactivate" if element == IDENTIFIER else "keep"),
         file=scope.document.file,
         lines=lines,
+        choices=scope.choices(),
+        expansions=live_expansions(lines),
     )
+
+
+def live_expansions(lines: Iterable[Line[Any]]) -> tuple[ExpansionMap, ...]:
+    """Return the expansions that lines carry out."""
+    return tuple(line.expansion for line in lines if isinstance(line, Expand) and not line.disabled)
 
 
 def child_scope(scope: Scope, table: Table, taken: dict[str, str]) -> Scope:
     """Return the scope for lines that write a child table."""
-    return Scope(scope.document, table, scope.tables, scope.mapped, scope.null, child=True, taken=taken)
+    return Scope(scope.document, table, scope.tables, scope.mapped, scope.null, depth=scope.depth + 1, taken=taken)
 
 
 def parent_link(scope: Scope, place: Place, lookup: str, parent: Table) -> None:

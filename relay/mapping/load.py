@@ -22,10 +22,12 @@ _NOT_MAPS = frozenset({METADATA_FILE, "schema.json"})
 
 @dataclass(frozen=True)
 class MapSet:
-    """Every entity map of a folder, and the tables they may name."""
+    """Every entity map of a folder, and the tables they may name; a disabled map is only known as `disabled`."""
 
     maps: tuple[EntityMap, ...]
     tables: Mapping[str, Table]
+    off: Mapping[str, EntityMap] = field(default_factory=dict)
+    """The disabled maps by resource type."""
     _by_resource: dict[str, EntityMap] = field(init=False, repr=False, compare=False)
     _by_table: dict[str, tuple[EntityMap, ...]] = field(init=False, repr=False, compare=False)
     _by_identifier_table: dict[str, tuple[EntityMap, ...]] = field(init=False, repr=False, compare=False)
@@ -48,6 +50,10 @@ class MapSet:
     def for_resource(self, resource: str) -> EntityMap | None:
         """Return the map of a FHIR resource type."""
         return self._by_resource.get(resource)
+
+    def disabled(self, resource: str) -> EntityMap | None:
+        """Return the map of a FHIR resource type if it is there and disabled."""
+        return self.off.get(resource)
 
     def for_table(self, table: str) -> tuple[EntityMap, ...]:
         """Return the maps whose rows are in `table` (logical name)."""
@@ -84,12 +90,14 @@ def load_maps(folder: Path) -> MapSet:
             continue
         if (shape := shaped(MapShape, document, (), document.data, errors)) is not None:
             shapes.append((shape, document))
-    mapped = {shape.resource: shape.table for shape, _ in shapes}
+    mapped = {shape.resource: shape.table for shape, _ in shapes if not shape.disabled}
     built = [(build_entity(shape, document, tables, mapped, errors), document) for shape, document in shapes]
     errors.extend(_across([(entity, document) for entity, document in built if entity is not None]))
     if errors:
         raise MapError("\n".join(map(str, errors)))
-    return MapSet(tuple(entity for entity, _ in built if entity is not None), tables)
+    entities = [entity for entity, _ in built if entity is not None]
+    off = {entity.resource: entity for entity in entities if entity.disabled}
+    return MapSet(tuple(entity for entity in entities if not entity.disabled), tables, off)
 
 
 def _across(built: list[tuple[EntityMap, Document]]) -> Iterator[MapError]:
@@ -97,7 +105,7 @@ def _across(built: list[tuple[EntityMap, Document]]) -> Iterator[MapError]:
     for (one, _), (other, document) in combinations(built, 2):
         if one.resource == other.resource:
             yield document.error(("resource",), f"{one.resource} has a map in {one.file} already")
-        elif one.table is other.table and not _disjoint(one, other):
+        elif one.table is other.table and not (one.disabled or other.disabled or _disjoint(one, other)):
             yield document.error(
                 ("where",),
                 f"a row of {one.table.name} could fit this map and that of {one.resource} in {one.file}: "

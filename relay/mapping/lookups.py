@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from relay.mapping.actions import Line, Reading, Sourced, action
+from relay.mapping.actions import Line, Sourced, action
 from relay.mapping.building import Building, Scope, near
 from relay.mapping.document import Place
 from relay.mapping.model import Column, Concept, Issue, Scalar
 from relay.mapping.paths import Every, Filter, Index, Member, Misfit, Path, path_of
 from relay.mapping.r4 import RESOURCE_TYPES
+from relay.mapping.reading import Reading
 from relay.mapping.shape import ConceptShape, ReferenceShape, Shape, SourcedShape
 from relay.mapping.values import LOOKUP_TYPES, Unfit, converter
 
@@ -71,8 +72,7 @@ class Reference(Sourced[ReferenceShape]):
                     return
                 target = into.resolve(element)
                 if target is not None and target.type in self.targets:
-                    into.lookups[reading.column] = target
-                    into.sources[reading.column] = source
+                    into.put(reading, target, source, into.lookups)
                     return
                 problem = self._problem(element, target.type if target else None, path)
                 if problem and (worst is None or _RANK[problem.severity] > _RANK[worst.severity]):
@@ -167,8 +167,7 @@ class ConceptLine(Sourced[ConceptShape]):
                 into.unfit(unfit, path)
                 return
             if concept is not None:
-                into.lookups[self.reading.column] = concept
-                into.sources[self.reading.column] = source
+                into.put(self.reading, concept, source, into.lookups)
                 return
         self.reading.absent(into, into.lookups)
 
@@ -200,10 +199,10 @@ def _lookup_column(spec: SourcedShape, scope: Scope, place: Place) -> Column:
         raise scope.document.error(
             (*place, "column"), f"{column.name} is of type {column.type}, not a lookup", ["copy", "default", "map"]
         )
-    if spec.match:
-        raise scope.document.error((*place, "match"), "matching on a lookup is not supported", ["false"])
-    if scope.child and spec.null == "clear":
-        raise scope.document.error((*place, "null"), "clearing a lookup of a child row is not supported", ["keep"])
+    if spec.match and not scope.child:
+        raise scope.document.error(
+            (*place, "match"), "matching a root row on a lookup is not supported; in an expansion it is", ["false"]
+        )
     return column
 
 

@@ -115,6 +115,39 @@ class IdentifierMap:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A column that says which alternative of a choice was taken, and the columns of each alternative.
+
+    When one alternative is written, the columns of the others are cleared: a row never holds two.
+    """
+
+    column: str
+    alternatives: Mapping[Scalar, tuple[str, ...]]
+    lookups: frozenset[str]
+    """Those of the columns that are lookups."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outward:
+    """Which Dataverse changes of a map's rows go to FHIR, besides the Dynamics identifier.
+
+    `messages` are the events that carry write-back columns (`columns`) to a linked resource; `create` is whether a row
+    without a FHIR id becomes a resource; both only for rows that fit `when`. `conflict` decides when both sides changed.
+    """
+
+    messages: frozenset[Literal["create", "update"]] = frozenset()
+    create: bool = False
+    when: Mapping[str, Scalar] = field(default_factory=dict)
+    conflict: Literal["fhir", "dataverse", "park"] = "park"
+    columns: tuple[str, ...] = ()
+
+    @property
+    def tracked(self) -> tuple[str, ...]:
+        """The columns with two writers, whose last agreed value the relay remembers; empty unless updates flow."""
+        return self.columns if "update" in self.messages else ()
+
+
+@dataclass(frozen=True, slots=True)
 class EntityMap:
     """One FHIR resource type → one table.
 
@@ -138,6 +171,11 @@ class EntityMap:
     lines: tuple[Any, ...] = ()
     elements: frozenset[str] = frozenset()
     """Elements of the resource that some line reads."""
+    disabled: bool = False
+    """A disabled map is checked and carries nothing: its resources are passed over, its rows somebody else's."""
+    choices: tuple[Choice, ...] = ()
+    outward: Outward = field(default_factory=Outward)
+    """What Dataverse changes go to FHIR; by default none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +195,20 @@ class ExpansionMap:
     vanished: Literal["keep", "deactivate", "delete"]
     file: str
     lines: tuple[Any, ...] = ()
+    choices: tuple[Choice, ...] = ()
+    expansions: tuple[ExpansionMap, ...] = ()
+    """Expansions of the item itself: their rows hang on this expansion's row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChildDraft:
-    """One child row as the map says it should be; the parent link is implied."""
+    """One child row as the map says it should be; the parent link is implied, a lookup to None is cleared."""
 
     expansion: ExpansionMap
     columns: Mapping[str, Scalar]
-    lookups: Mapping[str, Target]
+    lookups: Mapping[str, Target | None]
     sources: Mapping[str, Source] = field(default_factory=dict)
+    children: tuple[ChildDraft, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

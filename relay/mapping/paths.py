@@ -261,6 +261,11 @@ def _accepts(tests: tuple[Equality, ...]) -> Callable[[Any], bool]:
     return accepts
 
 
+def accepted(step: Filter, item: Any) -> bool:
+    """Tell whether a filter selects an item."""
+    return _accepts(step.tests)(item)
+
+
 # --- parsing
 
 

@@ -30,8 +30,13 @@ class MapShape(Shape):
     where: dict[str, Plain] = {}
     version: str = ""
     last_updated: str = ""
+    disabled: bool = False
     create: Literal["always", "linked", "never"] = "always"
     null: Nothing = "keep"
+    writeback: list[Literal["create", "update"]] = []
+    create_in_fhir: bool = False
+    writeback_when: dict[str, Plain] = {}
+    conflict: Literal["fhir", "dataverse", "park"] = "park"
     identifier: dict[str, Any] | None = None
     expansions: dict[str, dict[str, Any]] = {}
     attributes: list[dict[str, Any]] = []
@@ -54,6 +59,7 @@ class ExpansionShape(Shape):
     table: str
     lookup: str
     vanished: Literal["keep", "deactivate", "delete"] | None = None
+    disabled: bool = False
     attributes: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
@@ -62,15 +68,33 @@ class LineShape(Shape):
 
     column: str
     disabled: bool = False
-    writeback: bool = False
+
+
+class CreateShape(Shape):
+    """The `create` block of a line: what a write-back adds where the path finds nothing.
+
+    `set` is the object put at `at` (merged into an object that is there, appended where `at` ends in `[*]`). A text in
+    it that is `%` stands for the value, `%%` for the type a reference points to, `%%%` for `Type/id`.
+    """
+
+    at: str
+    set: Annotated[dict[str, Any], Field(min_length=1)]
 
 
 class SourcedShape(LineShape):
-    """A line that reads the resource; `match` makes the column part of what identifies the row."""
+    """A line that reads the resource.
+
+    `match` makes the column part of what identifies the row. `beside` are columns that get fixed values when this line
+    writes: which kind of a choice it was. `writeback` is whether the line may write the resource: None leaves it out of
+    updates and lets it take part when a resource is made from a row.
+    """
 
     match: bool = False
     required: bool = False
     null: Nothing | None = None
+    beside: dict[str, Plain] = {}
+    writeback: bool | None = None
+    create: CreateShape | None = None
 
 
 class CopyShape(SourcedShape):
@@ -107,6 +131,7 @@ class ConceptShape(SourcedShape):
 
     concept: Paths
     type: str | int
+    system: str = ""
 
 
 class ExpandShape(Shape):

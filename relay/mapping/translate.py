@@ -30,6 +30,7 @@ def translate(entity_map: EntityMap, resource: Resource, resolve: Resolve, *, co
     claims, resource = _claims(entity_map, resource, into)
     for line in entity_map.lines:
         line.write(resource, into)
+    into.settle(entity_map.choices)
     known = entity_map.elements
     return Draft(
         map=entity_map,
