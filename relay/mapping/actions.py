@@ -101,6 +101,10 @@ class Copy(Sourced[CopyShape]):
         convert = conversion(column, scope, place, length=spec.length, partial=spec.partial)
         if spec.length == "truncate" and spec.match:
             raise scope.document.error((*place, "length"), "a match column is never truncated", ["error"])
+        if spec.length == "truncate" and spec.writeback:
+            raise scope.document.error(
+                (*place, "length"), "what was cut must not replace the whole: no writeback with it", ["error"]
+            )
         if spec.length == "truncate" and column.type not in TEXT_TYPES:
             raise scope.document.error((*place, "length"), f"{column.name} is not text", ["error"])
         if spec.partial == "first-day" and column.type != "DateTime":
@@ -198,7 +202,7 @@ class Mapped(Sourced[MappedShape]):
                 into.misfit(path)
                 return
             for value in found:
-                code = _code(value)
+                code = code_of(value)
                 if code is None:
                     into.misfit(path)
                     return
@@ -220,7 +224,7 @@ class Mapped(Sourced[MappedShape]):
             into.issue("error", "unmapped-value", f"no value for {self.reading.column} is listed", path)
 
 
-def _code(value: Any) -> str | None:
+def code_of(value: Any) -> str | None:
     """Return a code as the text by which a map lists it; None for what is no code."""
     if isinstance(value, str):
         return value

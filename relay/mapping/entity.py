@@ -84,6 +84,9 @@ class _Builder:
         """Gather what may go to FHIR; a condition that no row of the map could meet is a fault."""
         shape = self.shape
         when = self._constants("writeback_when", shape.writeback_when)
+        if shape.create_in_fhir and shape.identifier is None:
+            message = "a resource made from a row needs the identifier block: it is what finds it again"
+            self.errors.append(self.document.error(("create_in_fhir",), message, ["false"]))
         columns = [line.reading.column for line in lines if isinstance(line, Sourced) and line.reading.outward]
         return Outward(frozenset(shape.writeback), shape.create_in_fhir, when, shape.conflict, tuple(columns))
 

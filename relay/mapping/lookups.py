@@ -122,6 +122,7 @@ class ConceptLine(Sourced[ConceptShape]):
 
     shape: ClassVar[type[Shape]] = ConceptShape
     type: int
+    system: str
     code: Callable[[Any], Scalar] = field(repr=False)
     name: Callable[[Any], Scalar] = field(repr=False)
     text: Callable[[Any], Scalar] = field(repr=False)
@@ -147,6 +148,7 @@ class ConceptLine(Sourced[ConceptShape]):
         return cls(
             replace(reading, readers=readers),
             number,
+            spec.system,
             converter(facts["msemr_code"]),
             converter(facts["msemr_name"], length="truncate"),
             converter(facts["msemr_text"], length="truncate"),

@@ -7,7 +7,7 @@ where the array ends, never put into a gap. `[*]` says no place, so a path with 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -33,45 +33,54 @@ class Creation:
     def edit(self, resource: Any, value: Any, tokens: Mapping[str, str]) -> Edit:
         """Return the edit that adds the value; raises NoPlace."""
         filled = fill(self.template, {"%": value, **tokens})
-        steps = self.at.steps
-        if steps and isinstance(steps[-1], Every):
-            there = read_at(resource, find(steps[:-1], resource))
-            if there is not None and not isinstance(there, list):
-                raise NoPlace("the element is no array")
-            return put((*steps[:-1], Index(len(there or []))), resource, filled)
+        steps = appending(self.at.steps, resource)
         there = read_at(resource, find(steps, resource))
         if there is not None and not isinstance(there, Mapping):
             raise NoPlace("the element is no object")
         return put(steps, resource, merged(there or {}, filled))
 
 
-def invertible(path: Path) -> bool:
+def invertible(steps: Sequence[Step]) -> bool:
     """Tell whether a path says where a value that is not there yet would go."""
-    return not any(isinstance(step, Every) for step in path.steps)
+    return not any(isinstance(step, Every) for step in steps)
 
 
-def find(steps: Sequence[Step], value: Any, at: Pointer = ()) -> Pointer | None:
+def appending(steps: Sequence[Step], resource: Any) -> Sequence[Step]:
+    """Turn a last `[*]` into the place after the last item: of several wholes, a new one is one more."""
+    if not steps or not isinstance(steps[-1], Every):
+        return steps
+    array = read_at(resource, find(steps[:-1], resource))
+    return (*steps[:-1], Index(len(array) if isinstance(array, list) else 0))
+
+
+def find(steps: Sequence[Step], value: Any) -> Pointer | None:
     """Return the place of what reading the path finds: its first value that is not null; None when there is none."""
+    return next(places(steps, value), None)
+
+
+def places(steps: Sequence[Step], value: Any, at: Pointer = ()) -> Iterator[Pointer]:
+    """Every place that the path reads, in document order; raises Misfit where the resource has another shape."""
     if value is None:
-        return None
+        return
     if not steps:
-        return at
+        yield at
+        return
     step, rest = steps[0], steps[1:]
     if isinstance(step, Member):
         if not isinstance(value, Mapping):
             raise Misfit
-        return find(rest, value.get(step.name), (*at, step.name))
+        yield from places(rest, value.get(step.name), (*at, step.name))
+        return
     if not isinstance(value, list):
         raise Misfit
     if isinstance(step, Index):
         position = step.position + len(value) if step.position < 0 else step.position
-        return find(rest, value[position], (*at, position)) if 0 <= position < len(value) else None
+        if 0 <= position < len(value):
+            yield from places(rest, value[position], (*at, position))
+        return
     for position, item in enumerate(value):
         if item is not None and (isinstance(step, Every) or accepted(step, item)):
-            found = find(rest, item, (*at, position))
-            if found is not None:
-                return found
-    return None
+            yield from places(rest, item, (*at, position))
 
 
 def put(steps: Sequence[Step], resource: Any, value: Any) -> Edit:
@@ -127,21 +136,15 @@ def _grown(steps: Sequence[Step], value: Any) -> Any:
     return [merged(item, _grown(rest, value))]
 
 
-def take_away(path: Path, resource: Any) -> list[Edit]:
-    """Return the edits after which the path finds nothing: the value goes, and what is left empty by that.
+def take_away(steps: Sequence[Step], resource: Any, at: Pointer) -> list[Edit]:
+    """Return the edits after which nothing stands at `at`, which `steps` found: it goes, and what is left empty by that.
 
     An item of which only the members remain that a filter names goes too. Raises NoPlace when the items after it
-    would move up, or when another value would take its place.
+    would move up, or when the path would then find another value in its place.
     """
-    try:
-        at = find(path.steps, resource)
-        if at is None:
-            return []
-        edits = [(_pruned(path.steps, resource, at), None)]
-        if find(path.steps, edited(resource, edits)) is not None:
-            raise NoPlace("another value would take its place")
-    except Misfit:
-        raise NoPlace("the JSON here is not what FHIR R4 has at this element") from None
+    edits: list[Edit] = [(_pruned(steps, resource, at), None)]
+    if find(steps, edited(resource, edits)) is not None:
+        raise NoPlace("another value would take its place")
     return edits
 
 

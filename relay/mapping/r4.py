@@ -167,3 +167,44 @@ NO_IDENTIFIER = frozenset(
 """Types without the element."""
 
 RESOURCE_TYPES = MANY_IDENTIFIERS | ONE_IDENTIFIER | NO_IDENTIFIER
+
+DATES = frozenset(["birthDate", "dueDate", "servicedDate", "startDate", "statusDate", "timingDate", "valueDate"])
+"""Elements whose type is `date` wherever R4 has them: a time there is invalid. Others take a dateTime or an instant."""
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "AllergyIntolerance": ("patient",),
+    "Appointment": ("participant", "status"),
+    "BodyStructure": ("patient",),
+    "CarePlan": ("intent", "status", "subject"),
+    "CareTeam": (),
+    "Claim": ("created", "insurance", "patient", "priority", "provider", "status", "type", "use"),
+    "Communication": ("status",),
+    "Condition": ("subject",),
+    "Coverage": ("beneficiary", "payor", "status"),
+    "Device": (),
+    "DiagnosticReport": ("code", "status"),
+    "Encounter": ("class", "status"),
+    "Endpoint": ("address", "connectionType", "payloadType", "status"),
+    "EpisodeOfCare": ("patient", "status"),
+    "Goal": ("description", "lifecycleStatus", "subject"),
+    "HealthcareService": (),
+    "Location": (),
+    "Medication": (),
+    "MedicationAdministration": ("effective[x]", "medication[x]", "status", "subject"),
+    "MedicationRequest": ("intent", "medication[x]", "status", "subject"),
+    "Observation": ("code", "status"),
+    "Organization": (),
+    "Patient": (),
+    "Practitioner": (),
+    "PractitionerRole": (),
+    "Procedure": ("status", "subject"),
+    "RelatedPerson": ("patient",),
+    "RiskAssessment": ("status", "subject"),
+    "Schedule": ("actor",),
+    "ServiceRequest": ("intent", "status", "subject"),
+    "Slot": ("end", "schedule", "start", "status"),
+    "Specimen": (),
+    "Task": ("intent", "status"),
+}
+"""Elements of the resource that R4 wants at least one of; `medication[x]` is a choice of types. Sources: the pages of
+the types that have a default map (FHIR R4, 4.0.1)."""

@@ -46,7 +46,11 @@ class Reading:
         beside = tuple(_beside(spec, column, name, value, scope, place) for name, value in spec.beside.items())
         readers = scope.paths(texts, place)
         create = _creation(spec, scope, place)
-        if spec.writeback and create is None and not any(invertible(path) for path, _ in readers):
+        if spec.writeback and scope.child:
+            raise scope.document.error((*place, "writeback"), "changes of child rows do not go to FHIR", ["false"])
+        # a lookup stands for a whole element, of which one more can be appended
+        stepped = [path.steps[:-1] if column.targets and path.steps else path.steps for path, _ in readers]
+        if spec.writeback and create is None and not any(invertible(steps) for steps in stepped):
             raise scope.document.error(
                 (*place, "writeback"),
                 f"{readers[0][0].text} does not say where a new value goes",

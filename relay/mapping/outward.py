@@ -1,0 +1,222 @@
+"""The way out, line by line: what a row's column means in FHIR, and the edits that put it into a resource. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import singledispatch
+from typing import Any
+
+from relay.mapping.actions import Copy, Mapped, Sourced, code_of
+from relay.mapping.lookups import ConceptLine, Reference
+from relay.mapping.model import ByFhirId, Column, Concept, Resolve, Table
+from relay.mapping.paths import Every, Filter, Index, Member, Misfit, Step
+from relay.mapping.placing import (
+    Edit,
+    NoPlace,
+    Pointer,
+    appending,
+    edited,
+    find,
+    invertible,
+    places,
+    put,
+    read_at,
+    take_away,
+)
+from relay.mapping.r4 import DATES
+from relay.mapping.values import same
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """One row as the way out sees it.
+
+    `values` are as the Web API returns them, `meant` is what the GUIDs in its lookups stand for (None: a row that no
+    map speaks for; a GUID that is not there: a row without a FHIR id), `children` are the rows of its expansions by
+    child table.
+    """
+
+    values: Mapping[str, Any]
+    meant: Mapping[str, ByFhirId | Concept | None] = field(default_factory=dict)
+    children: Mapping[str, Sequence[RowView]] = field(default_factory=dict)
+
+
+class Unlinked(ValueError):  # names the row's fault, as Failed and Refused do
+    """A lookup points to a row that stands for no resource (yet)."""
+
+
+def takes_part(line: Sourced[Any], row: RowView) -> bool:
+    """Tell whether a line's column counts: of a choice only the alternative that the row says was taken."""
+    return all(row.values.get(column) in (None, kind) for column, kind in line.reading.beside)
+
+
+@singledispatch
+def meaning(line: Sourced[Any], row: RowView, table: Table) -> Any:
+    """Return the FHIR JSON that a line's column stands for; None when it is empty or stands for nothing.
+
+    Raises Unlinked for a lookup whose row has no resource.
+    """
+    raise NotImplementedError(type(line))
+
+
+@meaning.register
+def _copied(line: Copy, row: RowView, table: Table) -> Any:
+    column = table.columns[line.reading.column]
+    value = row.values.get(column.name)
+    if value is None or value == "":
+        return None
+    if column.type != "DateTime":
+        return Decimal(repr(value)) if isinstance(value, float) else value
+    steps = line.reading.readers[0][0].steps
+    is_date = bool(steps) and isinstance(steps[-1], Member) and steps[-1].name in DATES
+    return str(value)[:10] if is_date or column.format == "DateOnly" else value
+
+
+@meaning.register
+def _coded(line: Mapped, row: RowView, table: Table) -> Any:
+    column = table.columns[line.reading.column]
+    value = row.values.get(column.name)
+    if value is None:
+        return None
+    code = next((code for code, listed in line.values.items() if same(column, value, listed)), None)
+    if code is None:
+        return None
+    if line.values.keys() <= {"true", "false"}:
+        return code == "true"
+    return int(code) if all(each.isdecimal() for each in line.values) else code
+
+
+@meaning.register
+def _referred(line: Reference, row: RowView, table: Table) -> Any:  # noqa: ARG001 - the signature of all
+    target = _pointed(line, row)
+    if not isinstance(target, ByFhirId) or target.type not in line.targets:
+        return None
+    return {"reference": f"{target.type}/{target.id}"}
+
+
+@meaning.register
+def _conceived(line: ConceptLine, row: RowView, table: Table) -> Any:  # noqa: ARG001 - the signature of all
+    concept = _pointed(line, row)
+    if not isinstance(concept, Concept):
+        return None
+    coding = {
+        "system": line.system,
+        "code": concept.code,
+        "display": "" if concept.name == concept.code else concept.name,
+    }
+    return {"coding": [{name: value for name, value in coding.items() if value}]} | (
+        {"text": concept.text} if concept.text else {}
+    )
+
+
+def _pointed(line: Sourced[Any], row: RowView) -> ByFhirId | Concept | None:
+    guid = row.values.get(f"_{line.reading.column}_value")
+    if guid is None:
+        return None
+    if str(guid).lower() not in row.meant:
+        raise Unlinked(line.reading.column)
+    if (target := row.meant[str(guid).lower()]) is None:
+        raise NoPlace("the row that the column points to is none that a map speaks for")
+    return target
+
+
+def edits_of(line: Sourced[Any], value: Any, resource: Any, resolve: Resolve) -> list[Edit]:
+    """Return the edits after which `line` reads from the resource what `value` stands for; None takes it away.
+
+    Raises NoPlace when the line's paths have no room for it.
+    """
+    try:
+        there = _found(line, resource, resolve)
+    except Misfit:
+        raise NoPlace("the JSON here is not what FHIR R4 has at this element") from None
+    if there is None:
+        return [] if value is None else _created(line, value, resource)
+    steps, at = there
+    if value is None:
+        return take_away(steps, resource, at)
+    return [(at, _renewed(line, read_at(resource, at), value))]
+
+
+def _found(line: Sourced[Any], resource: Any, resolve: Resolve) -> tuple[Sequence[Step], Pointer] | None:
+    """Return where the element stands that the line reads; for a code in a CodeableConcept, the whole concept."""
+    for path, _ in line.reading.readers:
+        inside = _inside(line, path.steps)
+        for at in places(path.steps, resource):
+            if _counts(line, read_at(resource, at), resolve):
+                return path.steps[: len(path.steps) - inside], at[: len(at) - inside]
+    return None
+
+
+def _counts(line: Sourced[Any], value: Any, resolve: Resolve) -> bool:
+    if isinstance(line, Reference):
+        target = resolve(value) if isinstance(value, Mapping) else None
+        return target is not None and target.type in line.targets
+    if isinstance(line, Mapped):
+        return code_of(value) in line.values
+    return bool(value != "")
+
+
+def _inside(line: Sourced[Any], steps: Sequence[Step]) -> int:
+    """Return how many steps at the end of a path lie inside the CodeableConcept that the line is about."""
+    if not isinstance(line, (Mapped, ConceptLine)):
+        return 0
+    tail = steps[:-1] if steps and steps[-1] == Member("code") else steps
+    inside = len(tail) > 1 and tail[-2] == Member("coding") and isinstance(tail[-1], (Index, Every, Filter))
+    return len(steps) - len(tail) + 2 if inside else 0
+
+
+def _renewed(line: Sourced[Any], before: Any, value: Any) -> Any:
+    """Return the element as it means something else now: a concept's other codings and its text meant what it was before."""
+    if not isinstance(line, (Mapped, ConceptLine)) or not isinstance(before, Mapping):
+        return value["coding"][0]["code"] if isinstance(line, ConceptLine) and isinstance(before, str) else value
+    if isinstance(line, ConceptLine) and "coding" not in before and "code" in before:  # the element is a Coding
+        return {name: each for name, each in before.items() if name in ("id", "extension")} | value["coding"][0]
+    kept = {name: each for name, each in before.items() if name not in ("coding", "text")}
+    if isinstance(line, ConceptLine):
+        return kept | value
+    known = (each for each in before.get("coding") or () if each and code_of(each.get("code")) in line.values)
+    system = next((each["system"] for each in known if each.get("system")), None)
+    return kept | {"coding": [({"system": system} if system else {}) | {"code": value}]}
+
+
+def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
+    """Create what the line's paths do not find: by its `create` block, else by the first path that says a place."""
+    edits: list[Edit] = []
+    concept = line.reading.readers[0][0].steps
+    if inside := _inside(line, concept):
+        # A concept whose codes the line does not know says something else than the row does: it gives way.
+        concept = concept[: len(concept) - inside]
+        if invertible(concept) and (at := find(concept, resource)) is not None:
+            edits.append((at, None))
+            resource = edited(resource, edits)
+    if (create := line.reading.create) is not None:
+        kind, name = _tokens(value)
+        return [*edits, create.edit(resource, value, {"%%": kind, "%%%": name})]
+    problem = NoPlace("no path of the line says where a new value goes")
+    for path, _ in line.reading.readers:
+        try:
+            steps: Sequence[Step] = path.steps
+            if isinstance(line, (ConceptLine, Reference)):
+                steps = appending(steps[: len(steps) - _inside(line, steps)], resource)
+            if invertible(steps):
+                return [*edits, put(steps, resource, value)]
+        except NoPlace as error:
+            problem = error
+    raise problem
+
+
+def _tokens(value: Any) -> tuple[str, str]:
+    name = value.get("reference", "") if isinstance(value, Mapping) else ""
+    return name.partition("/")[0], name
+
+
+def wire_name(column: Column) -> str:
+    """Return what the Web API calls a column in a row it returns."""
+    return f"_{column.name}_value" if column.targets else column.name
+
+
+def outward_lines(lines: Sequence[Any]) -> Iterator[Sourced[Any]]:
+    """List the lines that may write the resource."""
+    return (line for line in lines if isinstance(line, Sourced) and line.reading.outward is not False)

@@ -1,0 +1,112 @@
+"""Rows back into resources: a whole resource from a row, or the edits that carry changed columns. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.mapping.actions import Sourced
+from relay.mapping.expansions import IDENTIFIER, Expand
+from relay.mapping.model import EntityMap, ExpansionMap, Issue, Resolve, Table
+from relay.mapping.outward import RowView, Unlinked, edits_of, meaning, outward_lines, takes_part, wire_name
+from relay.mapping.placing import Edit, NoPlace, edited
+from relay.mapping.values import LOOKUP_TYPES
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What a row says of a resource: the resource as it should be, the edits that make it so, and what did not go.
+
+    An issue of severity error (`unlinked-reference`) means that it must not be written yet.
+    """
+
+    resource: Mapping[str, Any]
+    edits: tuple[Edit, ...]
+    issues: tuple[Issue, ...]
+
+
+def resource_of(entity_map: EntityMap, row: RowView, resolve: Resolve) -> Outgoing:
+    """Make the resource that a row stands for, with the rows of its expansions; it has no id and no Dynamics identifier.
+
+    Lines that say `writeback: false` stay out. Nothing is filled in: an empty column leaves no element.
+    """
+    writer = _Writer(resolve)
+    made = writer.item(entity_map.lines, entity_map.table, row, {"resourceType": entity_map.resource})
+    identifier = entity_map.identifier
+    if identifier is not None and IDENTIFIER in made:
+        others = [each for each in made.pop(IDENTIFIER) if each.get("system") != identifier.system]
+        made |= {IDENTIFIER: others} if others else {}
+    return Outgoing(made, (), tuple(writer.issues))
+
+
+def changes(
+    entity_map: EntityMap, resource: Mapping[str, Any], row: RowView, columns: Collection[str], resolve: Resolve
+) -> Outgoing:
+    """Return the edits that bring the row's `columns` into the resource, and nothing else."""
+    writer = _Writer(resolve)
+    edits: list[Edit] = []
+    current: Any = resource
+    for line in outward_lines(entity_map.lines):
+        if line.reading.column in columns:
+            more = writer.edits(line, entity_map.table, row, current)
+            current = edited(current, more)
+            edits += more
+    return Outgoing(current, tuple(edits), tuple(writer.issues))
+
+
+class _Writer:
+    """Writes rows into objects and gathers what could not be written."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self.issues: list[Issue] = []
+
+    def item(self, lines: Sequence[Any], table: Table, row: RowView, made: Any) -> Any:
+        """Write one row into one object: its columns, then its expansions."""
+        for line in outward_lines(lines):
+            made = edited(made, self.edits(line, table, row, made))
+        for line in lines:
+            if isinstance(line, Expand) and not line.disabled and (array := list(self._array(line.expansion, row))):
+                made[line.expansion.element] = _joined(made.get(line.expansion.element, ()), array)
+        return made
+
+    def _array(self, expansion: ExpansionMap, row: RowView) -> Iterator[Any]:
+        for child in row.children.get(expansion.table.name, ()):
+            if made := self.item(expansion.lines, expansion.table, child, {}):
+                yield made
+
+    def edits(self, line: Sourced[Any], table: Table, row: RowView, resource: Any) -> list[Edit]:
+        """Return what brings one column into the object; what cannot be brought becomes an issue."""
+        column = line.reading.column
+        try:
+            value = meaning(line, row, table) if takes_part(line, row) else None
+            return edits_of(line, value, resource, self._resolve)
+        except Unlinked:
+            message = f"the row that {column} points to stands for no resource"
+            self.issues.append(Issue("error", "unlinked-reference", message, column))
+        except NoPlace as problem:
+            self.issues.append(
+                Issue("warning", "cannot-write", f"{line.reading.readers[0][0].text}: {problem}", column)
+            )
+        return []
+
+
+def _joined(there: Sequence[Any], array: Sequence[Any]) -> list[Any]:
+    """Return one array of both; an identifier without a system, made of a column, gives way to the row with its value."""
+    values = [item.get("value") for item in array]
+    return [each for each in there if "system" in each or "value" not in each or each["value"] not in values] + [*array]
+
+
+def selected(table: Table, columns: Collection[str]) -> tuple[str, ...]:
+    """Return what to $select so that a row can go out."""
+    return (table.primary_id, *(wire_name(table.columns[column]) for column in columns))
+
+
+def lookups(entity_map: EntityMap) -> tuple[str, ...]:
+    """Return the lookup columns whose rows' meaning a RowView needs."""
+    return tuple(
+        line.reading.column
+        for line in outward_lines(entity_map.lines)
+        if entity_map.table.columns[line.reading.column].type in LOOKUP_TYPES
+    )
