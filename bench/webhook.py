@@ -88,7 +88,7 @@ async def _event() -> bytes:
     )
     transport = httpx.ASGITransport(app=app)
     try:
-        await register_webhook(ORG, f"http://relay{PATH}", ["contact"], transport=transport)
+        await register_webhook(ORG, f"http://relay{PATH}", {"contact": ["Create"]}, transport=transport)
         async with httpx.AsyncClient(transport=transport, base_url=ORG) as http:
             name = patients(1)[0]["name"][0]
             row = {"firstname": name["given"][0], "lastname": name["family"], "msemr_azurefhirid": "bench-0"}

@@ -1,8 +1,8 @@
-"""Registers the post-create webhook the way an integrator would: through the Web API's own tables."""
+"""Registers the webhook the way an integrator would: through the Web API's own tables."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import httpx
 
@@ -12,12 +12,12 @@ API = "/api/data/v9.2/"
 async def register_webhook(
     org: str,
     endpoint: str,
-    tables: Iterable[str],
+    tables: Mapping[str, Iterable[str]],
     *,
     key: str = "local",
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> None:
-    """Make Dataverse at `org` post every Create of these tables to `endpoint`, with `?code=<key>`.
+    """Make Dataverse at `org` post these messages (Create, Update) of these tables to `endpoint`, with `?code=<key>`.
 
     Raises httpx.HTTPStatusError when the org refuses a row.
     """
@@ -35,12 +35,16 @@ async def register_webhook(
 
         point = {"name": "relay", "url": endpoint, "contract": 8, "authtype": 4, "authvalue": key, "messageformat": 2}
         service = await create("serviceendpoints", point)
-        message = await find("sdkmessages", "sdkmessageid", "name eq 'Create'")
-        for table in tables:
+        messages = {
+            name: await find("sdkmessages", "sdkmessageid", f"name eq '{name}'")
+            for name in sorted({name for each in tables.values() for name in each})
+        }
+        for table, name in ((table, name) for table, names in tables.items() for name in sorted(names)):
+            message = messages[name]
             condition = f"primaryobjecttypecode eq '{table}' and _sdkmessageid_value eq {message}"
             message_filter = await find("sdkmessagefilters", "sdkmessagefilterid", condition)
             step = {
-                "name": f"relay: Create of {table}",
+                "name": f"relay: {name} of {table}",
                 "stage": 40,
                 "mode": 1,
                 "rank": 1,

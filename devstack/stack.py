@@ -23,6 +23,7 @@ from devstack.register import register_webhook
 from relay.errors import Terminal, Unsupported
 from relay.mapping.load import MapSet
 from relay.store.local import LocalStore
+from relay.writeback.events import asked_for
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -120,8 +121,9 @@ async def running(
         maps: MapSet = sys.modules["relay.app"].get_relay().maps
         functions_url = await stack.enter_async_context(serving(host.asgi, port=port))
         if org is not None:
-            tables = dict.fromkeys(each.table.name for each in maps.maps)
-            tables |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
+            names = dict.fromkeys(each.table.name for each in maps.maps)
+            names |= dict.fromkeys(each.identifier.table.name for each in maps.maps if each.identifier)
+            tables = {name: asked_for(maps, name) for name in names}
             key = next(iter((keys or {}).get("dataverse_event", (keys or {}).get("host", ["local"]))))
             await register_webhook(org_url, f"{functions_url}/api/dataverse/event", tables, key=key)
             org.keep()

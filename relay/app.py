@@ -17,6 +17,7 @@ from uuid import uuid4
 from relay.errors import RelayError, SettingsError
 from relay.settings import Settings, load_settings
 from relay.store import Store
+from relay.store.agreed import Agreed
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.open import open_store
 from relay.store.work import Backoff, DeadLetters
@@ -61,6 +62,7 @@ class Relay:
         self.store = store or open_store(settings.store)
         self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
         self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
+        self.agreed = Agreed(self.store, self.pseudonyms)
         self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
         self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
 
@@ -107,22 +109,36 @@ class Relay:
     @cached_property
     def writebacks(self) -> WriteBacks:
         """The write-back side."""
+        from relay.inbound.entries import Entry, Incoming
+        from relay.inbound.references import References
         from relay.writeback.events import EventReader
+        from relay.writeback.outgoing import Outward
         from relay.writeback.service import WriteBacks
         from relay.writeback.writer import Writer
 
+        def new_tag() -> str:
+            return PREFIX + uuid4().hex
+
         reader = EventReader(
+            self.maps, self.dataverse, self.ledger, identifier_rows=self.settings.identifier_rows, new_tag=new_tag
+        )
+        on_server = References(Incoming("resource", ()), fhir_url=self.settings.fhir_url)
+        outward = Outward(
             self.maps,
             self.dataverse,
-            self.ledger,
-            identifier_rows=self.settings.identifier_rows,
-            new_tag=lambda: PREFIX + uuid4().hex,
+            self.fhir,
+            self.agreed,
+            resolve=on_server.resolver(Entry(0, None)),
+            new_tag=new_tag,
+            sleep=self.seams.sleep,
+            draw=self.seams.draw,
         )
         return WriteBacks(
             self.settings,
             self.store,
             reader=reader,
             writer=Writer(self.fhir, self._row_gone, sleep=self.seams.sleep, draw=self.seams.draw),
+            outward=outward,
             ledger=self.ledger,
             dead_letters=self.dead_letters,
             now=self.seams.now,

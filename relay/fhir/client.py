@@ -1,7 +1,7 @@
-"""The FHIR server as the relay needs it: read many resources as text, put many back under If-Match.
+"""The FHIR server as the relay needs it: read many resources as text, put many back, find one, make one.
 
-Facts of servers: ETag may be missing (then it is built from meta.versionId), bare in batch answers (HAPI: `3` for
-`W/"3"`), and a version conflict is 412 or 409.
+Facts of servers: a version conflict is 412 or 409; a conditional create that finds the resource there may answer 200
+with nothing in it (Azure).
 """
 
 from __future__ import annotations
@@ -10,14 +10,33 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 
 from relay.errors import Failed, Terminal, Transient
 from relay.fhir import json_text
+from relay.fhir.answers import (
+    FHIR_ID,
+    Created,
+    Read,
+    Written,
+    check_is,
+    created_of,
+    etag_of,
+    issue_codes,
+    json_of,
+    read_of,
+    retry_after,
+    text_of,
+    version_of,
+    written_of,
+)
 from relay.fhir.json_text import Span
+from relay.fhir.searches import Found, Hit, Token, condition, found_in, search_form
 from relay.telemetry import current_meter
+
+__all__ = ["BUSY", "FHIR_JSON", "Created", "FhirClient", "Found", "Hit", "Put", "Read", "Token", "Written"]
 
 FHIR_JSON = "application/fhir+json"
 BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
@@ -27,59 +46,7 @@ _TOO_MUCH = frozenset({400, 413, 422})
 T = TypeVar("T")
 A = TypeVar("A")
 
-_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
 _TYPE = re.compile(r"[A-Za-z]{1,64}")
-_ETAG = re.compile(r'(W/)?"[^"\r\n]*"')
-
-# hl7.org/fhir/R4/valueset-issue-type.html; any other code is a server's own word, which may be about a patient
-_ISSUE_CODES = frozenset(
-    [
-        "invalid",
-        "structure",
-        "required",
-        "value",
-        "invariant",
-        "security",
-        "login",
-        "unknown",
-        "expired",
-        "forbidden",
-        "suppressed",
-        "processing",
-        "not-supported",
-        "duplicate",
-        "multiple-matches",
-        "not-found",
-        "deleted",
-        "too-long",
-        "code-invalid",
-        "extension",
-        "too-costly",
-        "business-rule",
-        "conflict",
-        "transient",
-        "lock-error",
-        "no-store",
-        "exception",
-        "timeout",
-        "incomplete",
-        "throttled",
-        "informational",
-    ]
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """One answer to a read: `text` is the resource to the letter (200 only).
-
-    `etag` is what guards a PUT of it, empty when the server names no version: then it must not be put.
-    """
-
-    status: int
-    text: str = ""
-    etag: str = ""
-    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +57,6 @@ class Put:
     id: str
     text: str
     etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """One answer to a PUT; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
-
-    status: int
-    etag: str = ""
-    codes: tuple[str, ...] = ()
-    retry_after: float | None = None
 
 
 class _BatchRefused(Terminal):
@@ -140,7 +97,7 @@ class FhirClient:
             return f'{{"request":{{"method":"GET","url":"{_address(*each)}"}}}}'
 
         def answer(text: str, span: Span, each: tuple[str, str]) -> Read:
-            return _read_of(text, span, *each)
+            return read_of(text, span, *each)
 
         return await self._each(ids, entry, answer, self._read_one)
 
@@ -148,9 +105,52 @@ class FhirClient:
         """Put resources under If-Match: one alone by PUT, many by batches; answers in the same order."""
 
         def answer(text: str, span: Span, _: Put) -> Written:
-            return _written_of(json_text.value_at(text, span))
+            return written_of(json_text.value_at(text, span))
 
         return await self._each(puts, _entry, answer, self._write_one)
+
+    async def search(self, kind: str, tokens: Sequence[Token]) -> Found:
+        """Find the resources of a type that carry any of these identifiers; no tokens find nothing.
+
+        Always a POST of a form, which every server that searches must take (hl7.org/fhir/R4/http.html#search): in a URL
+        the identifiers of patients would end up in the logs of all that stands between. No link is followed.
+        Raises Failed: `invalid-identifier`, `search-ignored`, or `fhir-<status>` when the server refuses the search.
+        """
+        address = _type(kind)
+        if not tokens:
+            return Found()
+        headers = {
+            "Content-Type": "application/x-www-form-urlencoded",
+            "Cache-Control": "no-cache",  # HAPI answers from a cache for a minute: what was just made would be missing
+            "Prefer": "handling=strict",
+        }
+        answer = await self._call("POST", f"{address}/_search", content=search_form(tokens).encode(), headers=headers)
+        if answer.status_code in BUSY:
+            raise _busy(answer, "a search")
+        if answer.status_code != httpx.codes.OK:
+            codes = "".join(f" {code}" for code in issue_codes(json_of(answer)))
+            message = f"the FHIR server refused a search ({answer.status_code}{codes})"
+            raise Failed(message, code=f"fhir-{answer.status_code}")
+        return found_in(text_of(answer), kind, tokens)
+
+    async def create(self, kind: str, text: str, if_none_exist: Token) -> Created:
+        """Make a resource unless one carries this identifier: then that one is answered (200), or 412 for several.
+
+        To be repeated safely it must itself carry the identifier. Raises Failed `invalid-identifier`, and what `search`
+        raises when the server does not say which resource it made or found.
+        """
+        headers = {"Content-Type": FHIR_JSON, "If-None-Exist": condition(if_none_exist), "Prefer": "return=minimal"}
+        answer = await self._call("POST", _type(kind), content=text.encode(), headers=headers)
+        created = created_of(answer, kind)
+        if created.id or not answer.is_success:
+            return created
+        found = await self.search(kind, [if_none_exist])
+        if found.several:
+            return Created(httpx.codes.PRECONDITION_FAILED)
+        if not found.hits:
+            raise Transient("the FHIR server does not say what a create made, nor finds it yet", code="bad-answer")
+        hit = found.hits[0]
+        return Created(created.status, hit.id, hit.etag, version_of(hit.etag))
 
     async def _each(
         self,
@@ -184,35 +184,31 @@ class FhirClient:
     async def _read_one(self, named: tuple[str, str]) -> Read:
         answer = await self._call("GET", _address(*named))
         if answer.status_code != httpx.codes.OK:
-            return Read(answer.status_code, retry_after=_retry_after(answer.headers))
-        text = _text(answer)
+            return Read(answer.status_code, retry_after=retry_after(answer.headers))
+        text = text_of(answer)
         try:
             resource = json_text.value_at(text, json_text.document(text))
         except Failed as failure:
             raise Transient("the FHIR server's answer to a read cannot be read", code="bad-answer") from failure
-        _check_is(resource, named)
-        return Read(200, text, _etag(answer.headers.get("etag", ""), resource))
+        check_is(resource, named)
+        return Read(200, text, etag_of(answer.headers.get("etag", ""), resource))
 
     async def _write_one(self, put: Put) -> Written:
         headers = {"Content-Type": FHIR_JSON, "If-Match": put.etag, "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
         etag = answer.headers.get("etag", "")
-        codes = () if answer.is_success else _issue_codes(_json(answer))
-        return Written(answer.status_code, etag, codes, _retry_after(answer.headers))
+        codes = () if answer.is_success else issue_codes(json_of(answer))
+        return Written(answer.status_code, etag, codes, retry_after(answer.headers))
 
     async def _batch(self, entries: Sequence[str]) -> tuple[str, list[Span]]:
         body = f'{{"resourceType":"Bundle","type":"batch","entry":[{",".join(entries)}]}}'
         headers = {"Content-Type": FHIR_JSON}
         answer = await self._call("POST", "", content=body.encode(), headers=headers)
         if answer.status_code in BUSY:
-            raise Transient(
-                f"the FHIR server answered {answer.status_code} to a batch",
-                code=f"fhir-{answer.status_code}",
-                retry_after=_retry_after(answer.headers),
-            )
+            raise _busy(answer, "a batch")
         if answer.status_code != httpx.codes.OK:
-            raise _BatchRefused(answer.status_code, _issue_codes(_json(answer)))
-        text = _text(answer)
+            raise _BatchRefused(answer.status_code, issue_codes(json_of(answer)))
+        text = text_of(answer)
         try:
             listed = json_text.member(text, json_text.document(text), "entry")
             spans = json_text.elements(text, listed.start) if listed else []
@@ -247,13 +243,21 @@ class FhirClient:
         return answer
 
 
-def _check_is(resource: Any, named: tuple[str, str]) -> None:
-    if not isinstance(resource, dict) or (resource.get("resourceType"), resource.get("id")) != named:
-        raise Transient("the FHIR server answered a read with another resource", code="bad-answer")
+def _busy(answer: httpx.Response, what: str) -> Transient:
+    status = answer.status_code
+    return Transient(
+        f"the FHIR server answered {status} to {what}", code=f"fhir-{status}", retry_after=retry_after(answer.headers)
+    )
+
+
+def _type(kind: str) -> str:
+    if not _TYPE.fullmatch(kind):
+        raise Failed("not a FHIR type", code="invalid-id", at="resourceType")
+    return kind
 
 
 def _address(kind: str, fhir_id: str) -> str:
-    if not _TYPE.fullmatch(kind) or not _ID.fullmatch(fhir_id):
+    if not _TYPE.fullmatch(kind) or not FHIR_ID.fullmatch(fhir_id):
         raise Failed("not a FHIR type and id", code="invalid-id", at="id")
     return f"{kind}/{fhir_id}"
 
@@ -261,81 +265,3 @@ def _address(kind: str, fhir_id: str) -> str:
 def _entry(put: Put) -> str:
     address = json.dumps(_address(put.type, put.id))
     return f'{{"resource":{put.text},"request":{{"method":"PUT","url":{address},"ifMatch":{json.dumps(put.etag)}}}}}'
-
-
-def _text(answer: httpx.Response) -> str:
-    try:
-        return answer.content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise Transient("the FHIR server's answer is not UTF-8", code="bad-answer") from error
-
-
-def _json(answer: httpx.Response) -> Any:
-    try:
-        return json.loads(answer.content)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _read_of(text: str, span: Span, kind: str, fhir_id: str) -> Read:
-    try:
-        entry = json_text.members(text, span.start)
-    except Failed as failure:
-        raise Transient("the FHIR server's answer to a batch cannot be read", code="bad-answer") from failure
-    response = json_text.value_at(text, entry["response"]) if "response" in entry else {}
-    status = _status(response)
-    if status != httpx.codes.OK:
-        return Read(status)
-    if "resource" not in entry:
-        raise Transient("the FHIR server answered a read without the resource", code="bad-answer")
-    start, end = entry["resource"]
-    resource = json_text.value_at(text, entry["resource"])
-    _check_is(resource, (kind, fhir_id))
-    return Read(status, text[start:end], _etag(response.get("etag", ""), resource))
-
-
-def _written_of(entry: Any) -> Written:
-    response = entry.get("response") if isinstance(entry, dict) else None
-    response = response if isinstance(response, dict) else {}
-    outcome = response.get("outcome") or (entry.get("resource") if isinstance(entry, dict) else None)
-    status = _status(response)
-    codes = () if 200 <= status < 300 else _issue_codes(outcome)  # noqa: PLR2004 - success
-    return Written(status, str(response.get("etag", "")), codes)
-
-
-def _status(response: Any) -> int:
-    text = str(response.get("status", "")) if isinstance(response, dict) else ""
-    match = re.match(r"\s*(\d{3})\b", text)
-    if not match:
-        raise Transient("the FHIR server answered an entry without a status", code="bad-answer")
-    return int(match[1])
-
-
-def _etag(header: object, resource: Any) -> str:
-    """Return what If-Match must say: the ETag as it came, else one built from the version (bare ones are HAPI's)."""
-    header = header if isinstance(header, str) else ""
-    if _ETAG.fullmatch(header):
-        return header
-    meta = resource.get("meta") if isinstance(resource, dict) else None
-    version = meta.get("versionId") if isinstance(meta, dict) else None
-    if isinstance(version, str) and _ID.fullmatch(version):
-        return f'W/"{version}"'
-    if _ID.fullmatch(header):
-        return f'W/"{header}"'
-    return ""
-
-
-def _issue_codes(outcome: Any) -> tuple[str, ...]:
-    """Return the issue codes of an OperationOutcome; its diagnostics may hold patient data."""
-    issues = outcome.get("issue") if isinstance(outcome, dict) else None
-    found = [each.get("code") for each in issues if isinstance(each, dict)] if isinstance(issues, list) else []
-    return tuple(code for code in found if isinstance(code, str) and code in _ISSUE_CODES)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return seconds from `x-ms-retry-after-ms` or a numeric `Retry-After`; a date is left to our own back-off."""
-    if re.fullmatch(r"\d{1,9}", headers.get("x-ms-retry-after-ms", "")):
-        return int(headers["x-ms-retry-after-ms"]) / 1000
-    if re.fullmatch(r"\d{1,9}", headers.get("retry-after", "")):
-        return float(headers["retry-after"])
-    return None

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from relay.errors import Failed
-from relay.fhir.json_text import Span, document, elements, members, value_at
-from relay.fhir.subset import is_subset
+from relay.fhir.json_text import Span, document, elements, members, value_at, with_last
+from relay.fhir.resource_text import refuse_subset, resource_members
 from relay.guid import canonical_guid
 
 
@@ -48,20 +48,18 @@ def add_identifier(text: str, *, system: str, value: str) -> Merge:
     `identifier` is neither an array nor null.
     """
     top = _resource(text)
-    if "meta" in top and is_subset({"meta": value_at(text, top["meta"])}):
-        raise Failed("the resource is tagged SUBSETTED: it is not the whole of it", code="subsetted", at="meta.tag")
+    refuse_subset(text, top)
     ours = canonical_guid(value)
     entry = json.dumps({"system": system, "value": ours}, separators=(",", ":"))
     array = top.get("identifier")
     if array is None:
-        return Added(_add_member(text, top, f'"identifier":[{entry}]'))
+        return Added(with_last(text, document(text).start, top.values(), f'"identifier":[{entry}]'))
     if text.startswith("null", array.start):
         return Added(f"{text[: array.start]}[{entry}]{text[array.end :]}")
     entries = elements(text, array.start)
     if verdict := _verdict(text, entries, system, ours):
         return verdict
-    at, comma = (entries[-1].end, ",") if entries else (array.start + 1, "")
-    return Added(f"{text[:at]}{comma}{entry}{text[at:]}")
+    return Added(with_last(text, array.start, entries, entry))
 
 
 def mark_old(text: str, *, system: str, value: str) -> str:
@@ -80,7 +78,7 @@ def mark_old(text: str, *, system: str, value: str) -> str:
         if use := inside.get("use"):
             text = f'{text[: use.start]}"old"{text[use.end :]}'
         else:
-            text = _add_member(text, inside, '"use":"old"')
+            text = with_last(text, entry.start, inside.values(), '"use":"old"')
     return text
 
 
@@ -103,23 +101,13 @@ def dynamics_ids(resource: Mapping[str, Any], system: str) -> tuple[tuple[str, .
 
 def _resource(text: str) -> dict[str, Span]:
     """Find the members of the resource that the whole text is; `identifier` is known to be an array or null."""
-    whole = document(text)
-    if not text.startswith("{", whole.start):
-        raise Failed("the resource is not a JSON object", code="invalid-element")
-    top = members(text, whole.start)
-    if not top:
-        raise Failed("the resource is an empty object", code="invalid-element")
+    top = resource_members(text)
     array = top.get("identifier")
     if array and not text.startswith(("[", "null"), array.start):
         raise Failed(
             "identifier is not an array, so it has no room for one more", code="invalid-element", at="identifier"
         )
     return top
-
-
-def _add_member(text: str, inside: dict[str, Span], member: str) -> str:
-    at = max(span.end for span in inside.values())
-    return f"{text[:at]},{member}{text[at:]}"
 
 
 def _verdict(text: str, entries: list[Span], system: str, ours: str) -> Present | Conflict | None:

@@ -1,7 +1,7 @@
 """JSON as text: where each member and element stands, so that a document can be changed without being rewritten.
 
 Parsing and printing JSON loses what FHIR cares about (`1.10`, `1e3`, the order and spacing that a server signed or hashed).
-Everything here finds spans in the text instead; whoever edits cuts and pastes text. Only strict JSON is read (RFC 8259):
+Everything here finds spans in the text instead, and cuts and pastes text between them. Only strict JSON is read (RFC 8259):
 NaN, Infinity, control characters in strings and anything after the document are refused. Lone surrogate escapes are
 legal JSON and stay as they are. Errors are Failed with code `not-json`, `duplicate-member` or `invalid-element`; they
 name line and column, never content.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from relay.errors import Failed
@@ -79,6 +80,23 @@ def member(text: str, span: Span, name: str) -> Span | None:
 def value_at(text: str, span: Span) -> Any:
     """Read the value that `span` is; numbers come as their text."""
     return _decode(text, span.start)[0]
+
+
+def with_last(text: str, start: int, parts: Iterable[Span], piece: str) -> str:
+    """Put a piece behind the last of the parts of the object or array at `start`: `"name":value`, or a value."""
+    last = max((part.end for part in parts), default=None)
+    at, comma = (_skip(text, start) + 1, "") if last is None else (last, ",")
+    return f"{text[:at]}{comma}{piece}{text[at:]}"
+
+
+def without(text: str, start: int, parts: Sequence[Span], position: int) -> str:
+    """Cut one of the parts of the object or array at `start`, with its name, one comma and the space between them."""
+    if position:
+        return text[: parts[position - 1].end] + text[parts[position].end :]
+    first, end = _skip(text, _skip(text, start) + 1), parts[0].end
+    if len(parts) > 1:
+        end = _comma(text, _skip(text, end))
+    return text[:first] + text[end:]
 
 
 def _not_json(text: str, at: int) -> NoReturn:

@@ -26,17 +26,40 @@ _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
-    """Why an event asks for nothing: `not-mapped`, `not-create`, `row-gone`, `no-fhir-id`, `no-identifier`."""
+    """Why an event asks for nothing.
+
+    `not-mapped`, `not-create`, `row-gone`, `no-fhir-id`, `no-identifier`, `no-writeback`, `own-write`.
+    """
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The link to make; `tag` is what its identifier row was written under just now, empty if it was there."""
+    """The link to make; `tag` is what its identifier row was written under just now, empty if it was there.
+
+    `carries` is the map whose write-back columns go to the resource as well.
+    """
 
     link: Link
     tag: str
+    carries: EntityMap | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Born:
+    """A row without a FHIR id, of a map that makes resources of such rows."""
+
+    map: EntityMap
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """A row whose write-back columns may have changed."""
+
+    map: EntityMap
+    id: str
 
 
 class EventReader:
@@ -58,19 +81,20 @@ class EventReader:
         self._new_tag = new_tag
 
     def is_ours(self, event: EventMessage) -> bool:
-        """Tell whether the event is a Create of a mapped table or of an identifier table."""
-        owners = (*self._maps.for_table(event.table), *self._maps.for_identifier_table(event.table))
-        return event.message == "Create" and bool(owners)
+        """Tell whether the event is one that a map asks for: see `asked_for`."""
+        return event.message in asked_for(self._maps, event.table)
 
     def is_root(self, event: EventMessage) -> bool:
         """Tell whether the event is about a mapped table's own row, not about an identifier row."""
         return bool(self._maps.for_table(event.table))
 
-    async def read(self, event: EventMessage) -> Found | Ignored:
-        """Read the row of an event, see to its identifier row, and return the link to make.
+    async def read(self, event: EventMessage) -> Found | Born | Changed | Ignored:
+        """Read the row of an event, see to its identifier row, and return what is to be done.
 
         Raises Transient when Dataverse is away, Failed when the row cannot be linked.
         """
+        if event.message == "Update":
+            return await self._updated(event)
         if event.message != "Create":
             return Ignored("not-create")
         ours = event.posted or event.tag.startswith(PREFIX)
@@ -82,6 +106,23 @@ class EventReader:
             return await self._row(entity_map.table.name, parent, ours=ours) if parent else Ignored("row-gone")
         return Ignored("not-mapped")
 
+    async def _updated(self, event: EventMessage) -> Changed | Born | Ignored:
+        if event.tag.startswith(PREFIX):
+            return Ignored("own-write")  # both sides are alike in it; a user's change has an event of its own
+        maps = self._maps.for_table(event.table)
+        if not maps:
+            return Ignored("not-mapped")
+        answer = (await self._dataverse.batch([_row_request(maps, event.id)]))[0][0]
+        if isinstance(answer.error, DataverseMissing):
+            return Ignored("row-gone")
+        values = _body(answer)
+        entity_map = self._maps.fitting(event.table, values)
+        if entity_map is None:
+            return Ignored("not-mapped")
+        if not values.get(entity_map.key):
+            return Born(entity_map, event.id) if entity_map.outward.create else Ignored("no-fhir-id")
+        return Changed(entity_map, event.id) if entity_map.outward.tracked else Ignored("no-writeback")
+
     async def _parent(self, identifier: IdentifierMap, guid: str) -> str | None:
         column = f"_{identifier.lookup}_value"
         url = f"{quoting.record(identifier.table.entity_set, guid)}?$select={column}"
@@ -92,7 +133,7 @@ class EventReader:
         parent = row.get(column)
         return parent.lower() if isinstance(parent, str) else None
 
-    async def _row(self, table: str, guid: str, *, ours: bool) -> Found | Ignored:
+    async def _row(self, table: str, guid: str, *, ours: bool) -> Found | Born | Ignored:
         maps = self._maps.for_table(table)
         requests = [_row_request(maps, guid)]
         known = [entity_map for entity_map in maps if entity_map.identifier is not None]
@@ -109,7 +150,7 @@ class EventReader:
             return Ignored("no-identifier")
         fhir_id = values.get(entity_map.key)
         if not fhir_id:
-            return Ignored("no-fhir-id")
+            return Born(entity_map, guid) if entity_map.outward.create else Ignored("no-fhir-id")
         if not isinstance(fhir_id, str) or not _FHIR_ID.fullmatch(fhir_id):
             raise Failed(f"{table}.{entity_map.key} does not hold a FHIR id", code="invalid-id", at=entity_map.key)
         if not ours:
@@ -125,7 +166,8 @@ class EventReader:
         if not identifier.writeback:
             return Ignored("no-writeback")
         # A row the relay made may be of a resource that was posted to the relay alone and never reached the server.
-        return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system, posted=ours), tag)
+        carries = entity_map if "create" in entity_map.outward.messages and not ours else None
+        return Found(Link(entity_map.resource, fhir_id, table, guid, identifier.system, posted=ours), tag, carries)
 
     async def _check_alone(self, entity_map: EntityMap, fhir_id: str) -> None:
         """Raise Failed `ambiguous-match` when several rows carry the FHIR id; the relay's own creates looked already."""
@@ -188,6 +230,19 @@ class EventReader:
     async def _write(self, identifier: IdentifierMap, key: str, body: Mapping[str, Any], tag: str) -> None:
         url = quoting.tagged(quoting.record(identifier.table.entity_set, key), tag)
         await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": "*"}))
+
+
+def asked_for(maps: MapSet, table: str) -> frozenset[str]:
+    """Return the messages (Create, Update) of a table that some map asks for.
+
+    Create for every mapped table and every identifier table; Update where changes of columns go to FHIR, or where a
+    condition on making resources may come true later.
+    """
+    mapped = maps.for_table(table)
+    asked = {"Create"} if mapped or maps.for_identifier_table(table) else set()
+    if any(each.outward.tracked or (each.outward.create and each.outward.when) for each in mapped):
+        asked.add("Update")
+    return frozenset(asked)
 
 
 def _taken(identifier: IdentifierMap) -> Failed:

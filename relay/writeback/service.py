@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
 from relay.errors import RelayError, Terminal, Transient
 from relay.fhir.links import Link, LinkResult
+from relay.mapping.model import EntityMap
 from relay.settings import Settings
 from relay.store import Store
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.work import Backoff, DeadLetters
-from relay.writeback.events import EventReader, Ignored
+from relay.writeback.events import Born, Changed, EventReader, Found, Ignored
 from relay.writeback.messages import QUEUE, EventMessage, LinkMessage, Message, again, dump, load
+from relay.writeback.outgoing import Outward
 from relay.writeback.writer import Writer
 
 FIRST_LOOK = timedelta(seconds=1)  # an inline write-back takes about a second; later looks are further apart
@@ -41,6 +43,7 @@ class WriteBacks:
         *,
         reader: EventReader,
         writer: Writer,
+        outward: Outward,
         ledger: Ledger,
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
@@ -50,6 +53,7 @@ class WriteBacks:
         self._store = store
         self._reader = reader
         self._writer = writer
+        self._outward = outward
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._now = now
@@ -91,19 +95,51 @@ class WriteBacks:
     async def _event(self, event: EventMessage) -> Handled:
         if not self._reader.is_ours(event):
             return Handled("ignored", "not-mapped" if event.message == "Create" else "not-create")
-        if event.tag.startswith(PREFIX):
+        if event.tag.startswith(PREFIX) and event.message == "Create":
             await self._ledger.delivered(event.tag, event.operation or event.id)
-        if self._settings.writeback == "inline" and (known := await self._by_ledger(event)) is not None:
+        if (
+            event.message == "Create"
+            and self._settings.writeback == "inline"
+            and (known := await self._by_ledger(event)) is not None
+        ):
             return known
         found = await self._reader.read(event)
+        if isinstance(found, Born):
+            found = await self._bear(event, found)
+        if isinstance(found, Changed):
+            return await self._carry(event, found.map, found.id)
         if isinstance(found, Ignored):
             log.info("identifier event ignored: %s", found.reason)
             return Handled("ignored", found.reason)
+        return await self._found(event, found)
+
+    async def _bear(self, event: EventMessage, born: Born) -> Found | Changed | Ignored:
+        """See that a row has its resource; what is left to do then is what any linked row gets."""
+        sent = await self._outward.bear(born.map, born.id)
+        if sent.how == "ignored":
+            return Ignored(sent.reason)
+        found = await self._reader.read(replace(event, message="Create"))
+        if isinstance(found, Born):
+            raise Transient("the row lost its FHIR id meanwhile; reading it again tells", code="row-changed")
+        return found
+
+    async def _found(self, event: EventMessage, found: Found) -> Handled:
         (result,) = await self._writer.write([found.link])
         if found.tag:
             done = result.state in ("written", "present")
             await self._ledger.finish(found.tag, () if done else (found.link.row_id,))
+        if found.carries is not None and result.state in ("written", "present"):
+            return await self._carry(event, found.carries, found.link.row_id)
         return await self._settle(event, result)
+
+    async def _carry(self, event: EventMessage, entity_map: EntityMap, guid: str) -> Handled:
+        """Bring changed columns to FHIR; columns that both sides changed are shown to a person and left as they are."""
+        sent = await self._outward.carry(entity_map, guid)
+        if sent.kept:
+            await self._bury(event, "conflict", f"changed on both sides: {', '.join(sent.kept)}")
+        if sent.how == "ignored":
+            return Handled("ignored", sent.reason)
+        return Handled("done", "conflict" if sent.kept else sent.how)
 
     async def _by_ledger(self, event: EventMessage) -> Handled | None:
         """Drop the event once the store shows its write-back as done; wait while the inline one may be under way."""
@@ -140,9 +176,9 @@ class WriteBacks:
     async def _send(self, message: Message, delay: timedelta) -> None:
         await self._store.send(QUEUE, dump(message), delay=delay)
 
-    async def _bury(self, message: Message, code: str) -> None:
+    async def _bury(self, message: Message, code: str, why: str = "") -> None:
         await self._dead_letters.put("writeback", code, dump(message), subject=_subject(message))
-        log.warning("a write-back needs a person: %s", code)
+        log.warning("a write-back needs a person: %s%s", code, f" ({why})" if why else "")
 
     async def drain(self, text: str) -> None:
         """Turn a poison message into a dead letter."""

@@ -21,6 +21,7 @@ from relay.inbound.service import Reply
 from relay.mapping.load import MapSet, load_maps
 from relay.settings import Settings
 from relay.store.local import LocalStore
+from relay.writeback.events import asked_for
 
 ROOT = Path(__file__).resolve().parents[2]
 ORG = "http://dataverse"
@@ -220,8 +221,9 @@ async def world(
     made.append(it)
     try:
         if events:
-            tables = dict.fromkeys(each.table.name for each in relay.maps)
-            tables |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
+            names = dict.fromkeys(each.table.name for each in relay.maps)
+            names |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
+            tables = {name: asked_for(relay.maps, name) for name in names}
             await register_webhook(
                 ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org)
             )

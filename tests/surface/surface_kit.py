@@ -22,6 +22,7 @@ from relay.errors import StoreUnavailable
 from relay.inbound.service import OUTCOMES, PAYLOADS
 from relay.mapping.load import MapSet, load_maps
 from relay.store.local import LocalStore
+from relay.writeback.events import asked_for
 from support.state import SETS
 from support.world import API, FHIR, ORG, ROOT, Clock
 
@@ -222,8 +223,9 @@ async def surface(
         it = Surface(clients[0], host, store, clock, org, server, clients[1], clients[2])
         made.append(it)
         if webhook:
-            tables = dict.fromkeys(each.table.name for each in shipped_maps())
-            tables |= dict.fromkeys(each.identifier.table.name for each in shipped_maps() if each.identifier)
+            names = dict.fromkeys(each.table.name for each in shipped_maps())
+            names |= dict.fromkeys(each.identifier.table.name for each in shipped_maps() if each.identifier)
+            tables = {name: asked_for(shipped_maps(), name) for name in names}
             key = (keys or {}).get("dataverse_event", ["local"])[0]
             endpoint = "http://relay/api/dataverse/event"
             await register_webhook(ORG, endpoint, tables, key=key, transport=httpx.ASGITransport(org))

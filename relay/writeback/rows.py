@@ -1,0 +1,184 @@
+"""A row as the way out needs it: its columns, what its lookups stand for, the rows of its expansions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from relay.dataverse import quoting
+from relay.dataverse.batch import Request, Response
+from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseMissing
+from relay.mapping.load import MapSet
+from relay.mapping.lookups import CONCEPT_TABLE
+from relay.mapping.model import ByFhirId, ByIdentifier, Concept, EntityMap, ExpansionMap, Table
+from relay.mapping.outward import RowView
+from relay.mapping.reverse import selected
+from relay.mapping.values import LOOKUP_TYPES
+
+Pointed = tuple[str, str]
+"""(table, GUID) that a lookup may point to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row read whole: `etag` guards a write to it."""
+
+    id: str
+    etag: str
+    view: RowView
+
+
+class RowReader:
+    """Reads rows for the way out, in as few calls as there are levels: the row, its children, what they point to."""
+
+    def __init__(self, maps: MapSet, dataverse: DataverseClient) -> None:
+        self._maps = maps
+        self._dataverse = dataverse
+
+    async def read(
+        self, entity_map: EntityMap, guid: str, columns: Collection[str], *, children: bool = False
+    ) -> Row | None:
+        """Return a row with `columns` and, if asked for, its active children; None when it is gone.
+
+        Raises Transient when Dataverse is away or busy.
+        """
+        table = entity_map.table
+        requests = [_record(table, guid, selected(table, columns))]
+        expansions = entity_map.expansions if children else ()
+        requests += [_children(expansion, [guid]) for expansion in expansions]
+        answers = [answer for (answer,) in await self._dataverse.batch(requests)]
+        if isinstance(answers[0].error, DataverseMissing):
+            return None
+        values = _body(answers[0])
+        found = {each.table.name: _rows(answer) for each, answer in zip(expansions, answers[1:], strict=True)}
+        grown = await self._grandchildren(expansions, found)
+        wanted: dict[Pointed, None] = {}
+        _point(table, [values], wanted)
+        for expansion in expansions:
+            _point(expansion.table, found[expansion.table.name], wanted)
+            for inner in expansion.expansions:
+                _point(inner.table, grown.get(inner.table.name, ()), wanted)
+        meant = await self._meanings(wanted)
+        views = {each.table.name: _views(each, found, grown, meant) for each in expansions}
+        return Row(guid, str(values.get("@odata.etag", "")), RowView(values, meant, views))
+
+    def entity_set(self, table: str) -> str:
+        """Return the entity set of a table that the facts name."""
+        return self._maps.tables[table].entity_set
+
+    async def guid_of(self, target: ByFhirId | ByIdentifier | Concept | None) -> str | None:
+        """Return the GUID of the one row that a reference or concept in a resource means; None for none or several."""
+        if isinstance(target, Concept) and CONCEPT_TABLE in self._maps.tables:
+            table = self._maps.tables[CONCEPT_TABLE]
+            wanted = quoting.both(quoting.equals("msemr_type", target.type), quoting.equals("msemr_code", target.code))
+        elif isinstance(target, ByFhirId) and (entity_map := self._maps.for_resource(target.type)) is not None:
+            table = entity_map.table
+            where = (quoting.equals(column, value) for column, value in entity_map.where.items())
+            wanted = quoting.both(quoting.equals(entity_map.key, target.id), *where)
+        else:
+            return None
+        page = await self._dataverse.get(quoting.query(table.entity_set, select=(table.primary_id,), filter=wanted))
+        found = [str(row[table.primary_id]).lower() for row in page["value"]]
+        return found[0] if len(found) == 1 else None
+
+    async def _grandchildren(
+        self, expansions: Iterable[ExpansionMap], found: Mapping[str, Sequence[Mapping[str, Any]]]
+    ) -> dict[str, list[Mapping[str, Any]]]:
+        asked = [
+            (inner, _children(inner, [str(row[expansion.table.primary_id]) for row in found[expansion.table.name]]))
+            for expansion in expansions
+            for inner in expansion.expansions
+            if found[expansion.table.name]
+        ]
+        if not asked:
+            return {}
+        answers = await self._dataverse.batch([request for _, request in asked])
+        return {inner.table.name: _rows(answer) for (inner, _), (answer,) in zip(asked, answers, strict=True)}
+
+    async def _meanings(self, wanted: Iterable[Pointed]) -> dict[str, ByFhirId | Concept | None]:
+        """Tell what each row pointed to stands for: None for one no map speaks for, nothing for one without a FHIR id."""
+        meant: dict[str, ByFhirId | Concept | None] = {}
+        asked: list[tuple[Pointed, Request]] = []
+        for name, guid in wanted:
+            meant[guid] = None
+            if name == CONCEPT_TABLE and name in self._maps.tables:
+                columns = ("msemr_type", "msemr_code", "msemr_name", "msemr_text")
+                asked.append(((name, guid), _record(self._maps.tables[name], guid, columns)))
+            elif maps := self._maps.for_table(name):
+                named = dict.fromkeys(column for each in maps for column in (each.key, *each.where))
+                asked.append(((name, guid), _record(maps[0].table, guid, named)))
+        if not asked:
+            return meant
+        answers = await self._dataverse.batch([request for _, request in asked])
+        for ((name, guid), _), (answer,) in zip(asked, answers, strict=True):
+            if isinstance(answer.error, DataverseMissing):
+                continue
+            values = _body(answer)
+            if name == CONCEPT_TABLE:
+                text = [str(values.get(f"msemr_{each}") or "") for each in ("code", "name", "text")]
+                meant[guid] = Concept(int(values["msemr_type"]), *text)
+            elif (entity_map := self._maps.fitting(name, values)) is not None:
+                if fhir_id := values.get(entity_map.key):
+                    meant[guid] = ByFhirId(entity_map.resource, str(fhir_id))
+                else:
+                    meant.pop(guid, None)
+        return meant
+
+
+def _point(table: Table, rows: Iterable[Mapping[str, Any]], wanted: dict[Pointed, None]) -> None:
+    """Collect what the lookups among the columns of these rows point to; a lookup may have several tables."""
+    for row in rows:
+        for name, value in row.items():
+            column = table.columns.get(name.removeprefix("_").removesuffix("_value")) if name.startswith("_") else None
+            if column is not None and column.type in LOOKUP_TYPES and isinstance(value, str):
+                wanted |= {(target, value.lower()): None for target in column.targets}
+
+
+def _views(
+    expansion: ExpansionMap,
+    found: Mapping[str, Sequence[Mapping[str, Any]]],
+    grown: Mapping[str, Sequence[Mapping[str, Any]]],
+    meant: Mapping[str, ByFhirId | Concept | None],
+) -> list[RowView]:
+    views = []
+    for values in found[expansion.table.name]:
+        own = str(values[expansion.table.primary_id]).lower()
+        inside = {
+            inner.table.name: [
+                RowView(each, meant)
+                for each in grown.get(inner.table.name, ())
+                if str(each.get(f"_{inner.lookup}_value")).lower() == own
+            ]
+            for inner in expansion.expansions
+        }
+        views.append(RowView(values, meant, inside))
+    return views
+
+
+def _record(table: Table, guid: str, columns: Iterable[str]) -> Request:
+    select = ",".join(dict.fromkeys(quoting.logical_name(each) for each in (table.primary_id, *columns)))
+    return Request("GET", f"{quoting.record(table.entity_set, guid)}?$select={select}")
+
+
+def _children(expansion: ExpansionMap, parents: Iterable[str]) -> Request:
+    lookup = f"_{expansion.lookup}_value"
+    condition = quoting.both(
+        quoting.any_of(*(quoting.equals(lookup, UUID(parent)) for parent in parents)), quoting.equals("statecode", 0)
+    )
+    columns = dict.fromkeys((*selected(expansion.table, expansion.columns), lookup, "statecode"))
+    return Request("GET", quoting.query(expansion.table.entity_set, select=tuple(columns), filter=condition))
+
+
+def _rows(answer: Response) -> list[Mapping[str, Any]]:
+    # One page is the server's default of thousands of rows; a row with more children than that is not one.
+    return list(_body(answer)["value"])
+
+
+def _body(answer: Response) -> Mapping[str, Any]:
+    if answer.error is not None:
+        raise answer.error
+    body: Mapping[str, Any] = answer.body
+    return body
