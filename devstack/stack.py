@@ -118,7 +118,7 @@ async def running(
         stack.push_async_callback(host.stop)
         stack.push_async_callback(_close_relay)
         # Made now, so that a wrong setting or map is told at once and not by each request.
-        maps: MapSet = sys.modules["relay.app"].get_relay().maps
+        maps: MapSet = (await sys.modules["relay.app"].fresh_relay()).maps
         functions_url = await stack.enter_async_context(serving(host.asgi, port=port))
         if org is not None:
             names = dict.fromkeys(each.table.name for each in maps.maps)

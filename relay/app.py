@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.dataverse.client import DataverseClient
     from relay.fhir.client import FhirClient
     from relay.inbound.service import Inbound
+    from relay.live_maps import LiveMaps
     from relay.mapping.load import MapSet
     from relay.writeback.service import WriteBacks
 
@@ -68,10 +69,31 @@ class Relay:
 
     @cached_property
     def maps(self) -> MapSet:
-        """The entity maps and the facts of their tables."""
+        """The entity maps and the facts of their tables; of a container's those that `refresh` found last."""
+        if self.settings.maps_container:
+            return self._live_maps.maps
         from relay.mapping.load import load_maps
 
         return load_maps(self.settings.maps)
+
+    @cached_property
+    def _live_maps(self) -> LiveMaps:
+        from relay.live_maps import LiveMaps
+        from relay.mapping.metadata import METADATA_FILE
+
+        return LiveMaps(
+            self.store,
+            self.settings.maps_container,
+            facts=self.settings.maps / METADATA_FILE,
+            every=self.settings.maps_every,
+            now=self.seams.now,
+        )
+
+    async def refresh(self) -> None:
+        """Take up maps that changed in their container; work under way goes on with those it began with."""
+        if self.settings.maps_container and await self._live_maps.refresh():
+            for part in ("maps", "writebacks", "inbound", "retriever"):
+                self.__dict__.pop(part, None)
 
     @cached_property
     def dataverse(self) -> DataverseClient:
@@ -154,7 +176,7 @@ class Relay:
         return Inbound(
             self.settings,
             self.store,
-            carrier=Carrier(self.settings, self.maps, self.dataverse, self.writebacks.make),
+            carrier=Carrier(self.settings, self.maps, self.dataverse, self.writebacks.make, self.agreed),
             ledger=self.ledger,
             dead_letters=self.dead_letters,
             now=self.seams.now,
@@ -182,7 +204,10 @@ class Relay:
         """Return `ok` or an error code for the store, the maps, Dataverse and the FHIR server."""
 
         async def maps() -> None:
+            await self.refresh()
             _ = self.maps
+            if self.settings.maps_container and self._live_maps.error is not None:
+                raise self._live_maps.error
 
         async def dataverse() -> None:
             await self.dataverse.who_am_i()
@@ -239,3 +264,10 @@ def get_relay() -> Relay:
         root = Path(named) if named else Path(__file__).resolve().parent.parent
         settings = settings.model_copy(update={"maps": root / settings.maps})
     return Relay(settings)
+
+
+async def fresh_relay() -> Relay:
+    """Return this process's Relay with the maps as they are now."""
+    relay = get_relay()
+    await relay.refresh()
+    return relay

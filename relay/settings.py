@@ -38,6 +38,12 @@ class Settings(BaseSettings):
         "fhir", min_length=1, description="Names the FHIR source in derived row keys; it survives a move of the server"
     )
     maps: Path = Field(Path("maps"), description="Folder of entity maps and metadata.json")
+    maps_container: str = Field(
+        "", description="Blob container of the maps, taken up when they change; empty: the folder, read once"
+    )
+    maps_every: Duration = Field(
+        timedelta(seconds=30), description="How often the container is looked at for changed maps"
+    )
     store: str = Field("", description="`file:<folder>` for the local store; empty means Azure Storage")
 
     # behaviour

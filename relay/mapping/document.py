@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -71,9 +71,15 @@ def plain(text: str) -> str | int | bool | Decimal | None:
 def read_document(path: Path) -> Document:
     """Read one YAML or JSON file; raises MapError naming file and line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return parse_document(path, path.read_bytes())
     except OSError as error:
         raise MapError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parse_document(path: PurePath, data: bytes) -> Document:
+    """Read the content of a file of this name; raises MapError naming file and line."""
+    try:
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise MapError(f"{path}: is not UTF-8") from None
     if path.suffix == ".json":

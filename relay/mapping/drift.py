@@ -62,7 +62,7 @@ def _uses(outlines: Iterable[MapOutline]) -> dict[str, dict[str, _Use]]:
 def _table(name: str, ours: Facts, live: Facts, use: _Use) -> Iterator[Finding]:
     for key, severity in _TABLE_FACTS.items():
         if ours.get(key) != live.get(key):
-            yield _differs(severity, name, key, ours.get(key), live.get(key), use)
+            yield _differs(severity, name, key, (ours.get(key), live.get(key)), use)
 
 
 _TABLE_FACTS: Mapping[str, Severity] = {
@@ -81,24 +81,24 @@ def _column(at: str, ours: Facts, table: Facts, use: _Use) -> Iterator[Finding]:
     kind, other = ours["type"], live["type"]
     if kind != other:
         alike = any({kind, other} <= family for family in _ALIKE)
-        yield _differs("information" if alike else "error", at, "type", kind, other, use)
+        yield _differs("information" if alike else "error", at, "type", (kind, other), use)
         if not alike:
             return
     if kind == "DateTime" and ours.get("format") != live.get("format"):
-        yield _differs("error", at, "format", ours.get("format"), live.get("format"), use)
+        yield _differs("error", at, "format", (ours.get("format"), live.get("format")), use)
     yield from _limits(at, ours, live, use)
     yield from _options(at, ours, live, use)
     yield from _targets(at, ours, live, use)
 
 
 def _limits(at: str, ours: Facts, live: Facts, use: _Use) -> Iterator[Finding]:
-    """A tighter limit in the org refuses values that the relay lets pass; a wider one is only worth knowing."""
+    """Warn of a tighter limit, which refuses values that the relay lets pass; a wider one is only worth knowing."""
     for key, tighter in (("maxLength", -1), ("max", -1), ("min", 1), ("precision", -1)):
         mine, its = ours.get(key), live.get(key)
         if its is None or mine == its:
             continue
         severity: Severity = "warning" if mine is None or (its - mine) * tighter > 0 else "information"
-        yield _differs(severity, at, key, mine, its, use)
+        yield _differs(severity, at, key, (mine, its), use)
 
 
 def _options(at: str, ours: Facts, live: Facts, use: _Use) -> Iterator[Finding]:
@@ -120,7 +120,7 @@ def _targets(at: str, ours: Facts, live: Facts, use: _Use) -> Iterator[Finding]:
             message = f"{at} does not point to {target} in the org"
             yield Finding("warning", "missing-target", message, use.file, use.line, at)
         elif names[target] != name:
-            yield _differs("error", at, f"navigation to {target}", name, names[target], use)
+            yield _differs("error", at, f"navigation to {target}", (name, names[target]), use)
 
 
 def _required(table: str, columns: Mapping[str, _Use], live: Facts, use: _Use) -> Iterator[Finding]:
@@ -131,7 +131,8 @@ def _required(table: str, columns: Mapping[str, _Use], live: Facts, use: _Use) -
         yield Finding("error", "system-required", message, use.file, use.line, f"{table}.{name}")
 
 
-def _differs(severity: Severity, at: str, what: str, ours: Any, live: Any, use: _Use) -> Finding:
+def _differs(severity: Severity, at: str, what: str, values: tuple[Any, Any], use: _Use) -> Finding:
+    ours, live = values
     said = "nothing" if ours is None else ours
     message = f"{what} of {at} is {live} in the org; metadata.json says {said}"
     return Finding(severity, f"different-{what.partition(' ')[0].lower()}", message, use.file, use.line, at)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from relay.errors import MapError
-from relay.mapping.document import Document, read_document
+from relay.mapping.document import Document, parse_document, read_document
 from relay.mapping.entity import build_entity
-from relay.mapping.metadata import METADATA_FILE, load_metadata
+from relay.mapping.metadata import METADATA_FILE, load_metadata, parse_metadata
 from relay.mapping.model import EntityMap, Table
 from relay.mapping.shape import MapShape, shaped
 from relay.mapping.values import same
@@ -75,14 +76,38 @@ class MapSet:
 def load_maps(folder: Path) -> MapSet:
     """Read metadata.json and every map beside it; raises MapError with all faults, one a line, in file order."""
     tables = load_metadata(folder / METADATA_FILE)
-    files = sorted(path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in _NOT_MAPS)
+    paths = [path for path in folder.iterdir() if is_map(path)]
+    return build_maps(str(folder), {path: partial(read_document, path) for path in paths}, tables)
+
+
+def parse_maps(name: str, files: Mapping[str, bytes], facts: Path) -> MapSet:
+    """Read maps from their contents by file name; without a metadata.json among them the facts are those of `facts`.
+
+    Raises MapError as `load_maps` does.
+    """
+    place = PurePath(name)
+    if METADATA_FILE in files:
+        tables = parse_metadata(place / METADATA_FILE, files[METADATA_FILE])
+    else:
+        tables = load_metadata(facts)
+    read = {path: partial(parse_document, path, data) for each, data in files.items() if is_map(path := place / each)}
+    return build_maps(name, read, tables)
+
+
+def is_map(path: PurePath) -> bool:
+    """Tell whether a file of this name is a map."""
+    return path.suffix in _SUFFIXES and path.name not in _NOT_MAPS
+
+
+def build_maps(name: str, files: Mapping[PurePath, Callable[[], Document]], tables: Mapping[str, Table]) -> MapSet:
+    """Build and check maps, each read by its function, in the order of their names."""
     if not files:
-        raise MapError(f"{folder}: holds no maps (valid: {', '.join(f'*{suffix}' for suffix in sorted(_SUFFIXES))})")
+        raise MapError(f"{name}: holds no maps (valid: {', '.join(f'*{suffix}' for suffix in sorted(_SUFFIXES))})")
     errors: list[MapError] = []
     shapes: list[tuple[MapShape, Document]] = []
-    for path in files:
+    for path in sorted(files):
         try:
-            document = read_document(path)
+            document = files[path]()
             if not isinstance(document.data, dict):
                 raise document.error((), "a map is an object of keys", ["resource", "table", "key", "attributes"])
         except MapError as error:

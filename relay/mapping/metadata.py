@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from relay.errors import MapError
@@ -19,9 +19,15 @@ def load_metadata(path: Path) -> Mapping[str, Table]:
     Raises MapError when the file is missing, is not JSON, or lacks a fact.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        return parse_metadata(path, path.read_bytes())
     except OSError as error:
         raise MapError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def parse_metadata(path: PurePath, data: bytes) -> Mapping[str, Table]:
+    """Read the facts from the content of a file of this name; raises MapError as `load_metadata`."""
+    try:
+        document = json.loads(data.decode("utf-8-sig"))
     except ValueError as error:
         raise MapError(f"{path}: is not JSON: {error}") from None
     tables = document.get("tables") if isinstance(document, dict) else None
@@ -30,7 +36,7 @@ def load_metadata(path: Path) -> Mapping[str, Table]:
     return {name: _table(name, facts, path) for name, facts in tables.items()}
 
 
-def _table(name: str, facts: Mapping[str, Any], path: Path) -> Table:
+def _table(name: str, facts: Mapping[str, Any], path: PurePath) -> Table:
     try:
         return Table(
             name=name,

@@ -6,7 +6,7 @@ import os
 
 import azure.functions as func
 
-from relay.app import get_relay
+from relay.app import fresh_relay
 
 bp = func.Blueprint()
 
@@ -24,4 +24,4 @@ async def bundle_blob(blob: func.InputStream) -> None:
     _, _, name = (blob.name or "").partition("/")
     properties = getattr(blob, "blob_properties", None) or {}  # the published interface leaves it out
     version = f"{properties.get('ETag', '')} {properties.get('LastModified', '')}"
-    await get_relay().inbound.drop(name, blob.read(), version=version)
+    await (await fresh_relay()).inbound.drop(name, blob.read(), version=version)

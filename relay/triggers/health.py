@@ -7,7 +7,7 @@ import logging
 import azure.functions as func
 
 from relay import __version__
-from relay.app import get_relay
+from relay.app import fresh_relay, get_relay
 from relay.triggers.answers import answer
 
 bp = func.Blueprint()
@@ -35,5 +35,5 @@ async def ready(req: func.HttpRequest) -> func.HttpResponse:  # noqa: ARG001 - t
 @bp.timer_trigger("timer", "0 17 * * * *")
 async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001 - the host passes it
     """Once an hour, delete what is past its retention."""
-    gone = await get_relay().sweep()
+    gone = await (await fresh_relay()).sweep()
     log.info("retention: %d things deleted", gone)

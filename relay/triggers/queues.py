@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import azure.functions as func
 
-from relay.app import get_relay
+from relay.app import fresh_relay
 
 bp = func.Blueprint()
 
@@ -19,32 +19,32 @@ def _text(msg: func.QueueMessage) -> str:
 @bp.queue_trigger("msg", "inbound", CONNECTION)
 async def inbound_worker(msg: func.QueueMessage) -> None:
     """Carry out one stored bundle."""
-    await get_relay().inbound.work(_text(msg))
+    await (await fresh_relay()).inbound.work(_text(msg))
 
 
 @bp.function_name("writeback_worker")
 @bp.queue_trigger("msg", "writeback", CONNECTION)
 async def writeback_worker(msg: func.QueueMessage) -> None:
     """Look into one identifier event, or make one link that had to wait."""
-    await get_relay().writebacks.handle(_text(msg))
+    await (await fresh_relay()).writebacks.handle(_text(msg))
 
 
 @bp.function_name("inbound_poison")
 @bp.queue_trigger("msg", "inbound-poison", CONNECTION)
 async def inbound_poison(msg: func.QueueMessage) -> None:
     """Turn a bundle that could not be worked on into a dead letter."""
-    await get_relay().inbound.drain(_text(msg))
+    await (await fresh_relay()).inbound.drain(_text(msg))
 
 
 @bp.function_name("writeback_poison")
 @bp.queue_trigger("msg", "writeback-poison", CONNECTION)
 async def writeback_poison(msg: func.QueueMessage) -> None:
     """Turn a write-back that could not be worked on into a dead letter."""
-    await get_relay().writebacks.drain(_text(msg))
+    await (await fresh_relay()).writebacks.drain(_text(msg))
 
 
 @bp.function_name("blob_poison")
 @bp.queue_trigger("msg", "webjobs-blobtrigger-poison", CONNECTION)
 async def blob_poison(msg: func.QueueMessage) -> None:
     """Turn a dropped file that could not be taken into a dead letter."""
-    await get_relay().inbound.drain_blob(_text(msg))
+    await (await fresh_relay()).inbound.drain_blob(_text(msg))

@@ -20,6 +20,8 @@ _TAILS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Where below the path of a line its value may stand."""
 
+_FILLERS = ("x", "X", "", None)
+
 
 @dataclass(slots=True)
 class Creation:
@@ -38,7 +40,7 @@ def creation_of(element: Element, action: str) -> Creation:
     """Turn what an element map creates into what a line of ours says."""
     made = Creation()
     steps = element.paths[0].steps
-    fits = any(invertible(path) for path in element.paths)
+    fits = any(invertible(path.steps) for path in element.paths)
     if action == "concept":
         made.system = next((str(value) for names, value in demanded(steps) if names[-1:] == ("system",)), "")
     if element.creates is None:
@@ -88,8 +90,13 @@ def _tell(leaves: Sequence[Leaf], steps: Sequence[Step], value: Leaf | None, act
             continue
         elif action == "concept" and leaf.names[-1:] == ("system",) and value and leaf.names[:-1] == value.names[:-1]:
             made.system = str(leaf.value)
-        else:
+        elif leaf.value in _FILLERS:
             made.changes.append(f"the filler {leaf.value!r} at {leaf.text} is not written")
+        else:
+            made.changes.append(
+                f"the constant {leaf.value!r} at {leaf.text} is not written: s does not ask for it; where it is more than "
+                "a filler, say it in a filter of the path or in a create block"
+            )
 
 
 def _equal(one: Any, other: Any) -> bool:
