@@ -58,7 +58,8 @@ async def known(w: World) -> str:
 
 def text_of(w: World) -> str:
     """Return the patient as the FHIR server stores it, to the letter."""
-    return str([each for each in w.fhir.store.log if each.id == "ana"][-1].body)
+    body = [each for each in w.fhir.store.log if each.id == "ana"][-1].body
+    return body.decode() if isinstance(body, bytes) else str(body)
 
 
 CHANGES = {
