@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from devstack.stack import Stack
 
 SAMPLE = Path(__file__).resolve().parent.parent.parent / "samples" / "bundle.json"
+MAPS = Path(__file__).resolve().parent.parent.parent / "maps"
 SYSTEM = "urn:oid:org.d365.mc4h.patient.id"
 PATIENT = "Patient/demo-ana-lindqvist"
 WALK_IN = "demo-walk-in"
@@ -77,15 +79,26 @@ async def _play(folder: Path) -> Story:
     from devstack.stack import running
 
     story = Story()
-    async with running(folder=folder) as stack, httpx.AsyncClient(timeout=60) as http:
+    maps = _maps(folder / "maps")
+    settings = {"RELAY_MAPS": str(maps)}
+    async with running(folder=folder, settings=settings) as stack, httpx.AsyncClient(timeout=60) as http:
         await _bundle(story, stack, http)
         await _event(story, stack, http)
+        await _care_plan(story, stack, http)
         story.settled = await stack.settle()
         story.check("both sides fall silent", story.settled)
         story.say(
             f"The relay made {story.calls['dataverse']} calls to Dataverse and {story.calls['fhir']} to FHIR, then silence."
         )
     return story
+
+
+def _maps(folder: Path) -> Path:
+    """Copy the default maps and let care plans of users become resources: nothing of that is on until a map says so."""
+    shutil.copytree(MAPS, folder)
+    plan = folder / "careplan.yaml"
+    plan.write_text(plan.read_text(encoding="utf-8") + "\ncreate_in_fhir: true\n", encoding="utf-8")
+    return folder
 
 
 async def _bundle(story: Story, stack: Stack, http: httpx.AsyncClient) -> None:
@@ -169,6 +182,38 @@ async def _event(story: Story, stack: Stack, http: httpx.AsyncClient) -> None:
     story.say(f"   Patient/{WALK_IN} has identifiers:")
     _tell_identifiers(story, after)
     story.check("the event brings the GUID of a user's contact to FHIR", guid and guid in _guids(after))
+
+
+async def _care_plan(story: Story, stack: Stack, http: httpx.AsyncClient) -> None:
+    """Let a user write a care plan in Dataverse, for the patient of the bundle; FHIR has never heard of it."""
+    rows = f"{stack.dataverse_url}{API}"
+    found = await http.get(f"{rows}/contacts?$select=contactid&$filter=msemr_azurefhirid eq '{PATIENT.split('/')[1]}'")
+    (contact,) = found.json()["value"]
+    plan = {
+        "msemr_title": "Walk every day",
+        "msemr_planstatus": 935000001,  # active
+        "msemr_planintent": 935000001,  # plan
+        "msemr_PatientIdentifier@odata.bind": f"/contacts({contact['contactid']})",
+    }
+    quiet = stack.calls()
+    created = await http.post(f"{rows}/msemr_careplans", json=plan)
+    guid = created.headers.get("OData-EntityId", "").rpartition("(")[2].rstrip(")")
+    own = stack.calls()["dataverse"] - quiet["dataverse"]
+    await stack.settle()
+    for side, count in _since(stack, quiet).items():
+        story.calls[side] += count - (own if side == "dataverse" else 0)
+    row = (await http.get(f"{rows}/msemr_careplans({guid})?$select=msemr_title,msemr_azurefhirid")).json()
+    fhir_id = row.get("msemr_azurefhirid") or ""
+    resource = (await http.get(f"{stack.fhir_url}/CarePlan/{fhir_id}")).json() if fhir_id else {}
+    story.say(f"6. A user writes care plan {guid} in Dataverse, for {PATIENT}. With `create_in_fhir: true` in its map,")
+    story.say(
+        f"   FHIR gets CarePlan/{fhir_id}: {resource.get('title')!r} for {resource.get('subject', {}).get('reference')}, with"
+    )
+    _tell_identifiers(story, resource)
+    story.check("the care plan of a user appears in FHIR", resource.get("title") == plan["msemr_title"])
+    values = [each.get("value") for each in resource.get("identifier", [])]
+    story.check("the care plan carries the GUID of its row", guid and guid in values)
+    story.check("the care plan is the patient's", resource.get("subject") == {"reference": PATIENT})
 
 
 def _since(stack: Stack, before: Mapping[str, int]) -> dict[str, int]:
