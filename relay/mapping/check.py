@@ -33,7 +33,7 @@ def check_folder(folder: Path) -> tuple[Finding, ...]:
     The faults for which `load_maps` refuses the folder are errors; while there are any, only single files are looked
     at besides. Raises OSError when there is no such folder.
     """
-    outlines = read_outlines(folder)
+    outlines = read_outlines(folder, lenient=True)
     found = [finding for outline in outlines for finding in lint(outline)]
     try:
         maps = load_maps(folder)

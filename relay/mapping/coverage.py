@@ -17,9 +17,8 @@ from relay.mapping.paths import Filter, Member, Step
 from relay.mapping.translate import translate
 
 Tree = dict[str, Any]
-"""Element name → what below it is read; WHOLE for an element of which everything is."""
+"""Element name → the tree of what is read below it; empty where the value itself is read."""
 
-WHOLE: Tree = {}
 _ALWAYS = (("resourceType",), ("id",), ("meta", "tag", "code"))
 _REFERENCE = (("reference",), ("type",), ("identifier", "system"), ("identifier", "value"))
 _CODING = (("code",), ("display",))
@@ -76,7 +75,7 @@ def _path(line: Sourced[Any], steps: Sequence[Step]) -> Iterator[tuple[str, ...]
 
 
 def _plant(tree: Tree, names: tuple[str, ...]) -> None:
-    """Add one element; the last name is read whole, unless something below it is named as well."""
+    """Add one element and those it is in."""
     for name in names:
         tree = tree.setdefault(name, {})
 

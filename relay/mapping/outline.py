@@ -126,18 +126,17 @@ def map_files(folder: Path) -> list[Path]:
     )
 
 
-def read_outlines(at: Path) -> list[MapOutline]:
-    """Read a folder of maps, or one map file; a file that cannot be read is left out of a folder, and raises alone."""
+def read_outlines(at: Path, *, lenient: bool = False) -> list[MapOutline]:
+    """Read a folder of maps, or one map file; raises MapError for what is no map, unless `lenient` leaves it out."""
     if not at.is_dir():
         return [outline(read_document(at))]
     found = []
     for path in map_files(at):
         try:
-            document = read_document(path)
+            found.append(outline(read_document(path)))
         except MapError:
-            continue
-        if isinstance(document.data, dict):
-            found.append(outline(document))
+            if not lenient:
+                raise
     return found
 
 

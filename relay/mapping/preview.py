@@ -17,7 +17,6 @@ from relay.mapping.model import (
     Resolve,
     Resource,
     Scalar,
-    Source,
     Target,
 )
 from relay.mapping.translate import translate
@@ -27,7 +26,8 @@ def preview(maps: MapSet, resources: Iterable[Resource], resolve: Resolve, *, so
     """Show the draft of every resource: `{"resources": [{resource, table, columns, children, unmapped, issues}]}`.
 
     Lookups stand among the columns as `Type/id`. A type without a map has table null and the issue `not-mapped`.
-    `sources` adds to each what file, line and path a column came from.
+    Rows that hang on a child are its own `children`. `sources` adds to each row what file, line and path a column came
+    from.
     """
     return {"resources": [_one(maps, resource, resolve, sources=sources) for resource in resources]}
 
@@ -51,14 +51,22 @@ def _one(maps: MapSet, resource: Resource, resolve: Resolve, *, sources: bool) -
         "resource": name,
         "table": entity.table.name,
         "columns": _columns(draft),
-        "children": [{"table": child.expansion.table.name, "columns": _columns(child)} for child in draft.children],
+        "children": [_child(child, sources=sources) for child in draft.children],
         "unmapped": list(draft.unmapped),
         "issues": [_issue(issue) for issue in draft.issues],
     }
     if sources:
-        shown["sources"] = _sources(draft.sources)
-        for child, each in zip(shown["children"], draft.children, strict=True):
-            child["sources"] = _sources(each.sources)
+        shown["sources"] = _sources(draft, entity.file, entity.where)
+    return shown
+
+
+def _child(child: ChildDraft, *, sources: bool) -> dict[str, Any]:
+    """Show a child row; `children` are there only where rows hang on it."""
+    shown: dict[str, Any] = {"table": child.expansion.table.name, "columns": _columns(child)}
+    if child.children:
+        shown["children"] = [_child(each, sources=sources) for each in child.children]
+    if sources:
+        shown["sources"] = _sources(child, child.expansion.file, {})
     return shown
 
 
@@ -89,5 +97,13 @@ def _issue(issue: Issue) -> dict[str, str]:
     return {"severity": issue.severity, "code": issue.code, "message": issue.message, "at": issue.at}
 
 
-def _sources(sources: Mapping[str, Source]) -> dict[str, str]:
-    return {column: f"{Path(each.file).name}:{each.line} {each.path}".strip() for column, each in sources.items()}
+def _sources(draft: Draft | ChildDraft, file: str, where: Mapping[str, Scalar]) -> dict[str, str]:
+    """Say where each column came from: a line and its path, the `where` of the map, or nothing (it is cleared)."""
+    shown: dict[str, str] = {}
+    for column in (*draft.columns, *draft.lookups):
+        source = draft.sources.get(column)
+        if source is not None:
+            shown[column] = f"{Path(source.file).name}:{source.line} {source.path}".strip()
+        else:
+            shown[column] = f"{Path(file).name} {'where' if column in where else 'cleared'}"
+    return shown

@@ -157,7 +157,35 @@ TABLES: Mapping[Kind, ToolkitTable] = {
 """The tables that are read, by what a row of each is."""
 
 _SYSTEM = frozenset(
-    ["createdby", "createdon", "createdonbehalfby", "modifiedby", "modifiedon", "modifiedonbehalfby", "ownerid", "owner", "owningbusinessunit", "owningteam", "owninguser", "statuscode", "statusreason", "timezoneruleversionnumber", "utcconversiontimezonecode", "versionnumber", "importsequencenumber", "overriddencreatedon", "recordcreatedon", "componentstate", "componentidunique", "overwritetime", "solutionid", "supportingsolutionid", "ismanaged", "iscustomizable", "organizationid"]
+    [
+        "createdby",
+        "createdon",
+        "createdonbehalfby",
+        "modifiedby",
+        "modifiedon",
+        "modifiedonbehalfby",
+        "ownerid",
+        "owner",
+        "owningbusinessunit",
+        "owningteam",
+        "owninguser",
+        "statuscode",
+        "statusreason",
+        "timezoneruleversionnumber",
+        "utcconversiontimezonecode",
+        "versionnumber",
+        "importsequencenumber",
+        "overriddencreatedon",
+        "recordcreatedon",
+        "componentstate",
+        "componentidunique",
+        "overwritetime",
+        "solutionid",
+        "supportingsolutionid",
+        "ismanaged",
+        "iscustomizable",
+        "organizationid",
+    ]
 )
 """Columns that every Dataverse table has: nothing of a map is in them."""
 
@@ -200,7 +228,9 @@ def find(kind: Kind, present: Iterable[str], named: Mapping[str, str]) -> Found:
     for each in table.fields:
         if each.key in columns or not each.likeness:
             continue
-        alike = [name for name in left if re.fullmatch(each.likeness, folded(left[name].partition("_")[2] or left[name]))]
+        alike = [
+            name for name in left if re.fullmatch(each.likeness, folded(left[name].partition("_")[2] or left[name]))
+        ]
         if len(alike) == 1:
             columns[each.key] = left.pop(alike[0])
     own = {*_SYSTEM, folded(f"{table.logical}id")}

@@ -46,7 +46,9 @@ def creation_of(element: Element, action: str) -> Creation:
     if element.creates is None:
         made.way = fits
         return made
-    value = next((leaf for leaf in element.creates if leaf.value == (REFERENCE if action == "reference" else VALUE)), None)
+    value = next(
+        (leaf for leaf in element.creates if leaf.value == (REFERENCE if action == "reference" else VALUE)), None
+    )
     if value is None and action == "reference":
         value = next((leaf for leaf in element.creates if leaf.value == VALUE), None)
     _tell(element.creates, steps, value, action, made)

@@ -77,7 +77,9 @@ def element_name(text: str) -> str:
     element = read_element(text)
     steps = element.paths[0].steps
     if len(element.paths) != 1 or len(steps) != 1 or not isinstance(steps[0], Member):
-        raise ElementFault(f"{element.paths[0].text} is not the bare name of an element: only arrays of the item expand")
+        raise ElementFault(
+            f"{element.paths[0].text} is not the bare name of an element: only arrays of the item expand"
+        )
     return steps[0].name
 
 

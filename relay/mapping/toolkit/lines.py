@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from relay.mapping.document import plain
+from relay.mapping.document import Place, plain
 from relay.mapping.model import Column, Table
 from relay.mapping.paths import Path
 from relay.mapping.r4 import RESOURCE_TYPES
 from relay.mapping.toolkit.columns import folded
 from relay.mapping.toolkit.creation import Creation, creation_of
 from relay.mapping.toolkit.elements import ElementFault, read_element
+from relay.mapping.toolkit.report import Entry
 from relay.mapping.toolkit.rows import AttributeRow, ValueRow
 from relay.mapping.values import LOOKUP_TYPES, OPTION_TYPES, TEXT_TYPES
 
@@ -48,13 +49,27 @@ class Setting:
 
 @dataclass(eq=False, slots=True)
 class Built:
-    """A line, and the rows it came from; `paths` are those it reads, `bare` says that no `c` stood beside them."""
+    """A line, and the rows it came from; `paths` are those it reads, `bare` says that no `c` stood beside them.
+
+    `below` are the rows that parts of the line came from, by where they stand in it.
+    """
 
     rows: list[AttributeRow]
     action: str
     line: dict[str, Any]
     paths: tuple[Path, ...] = ()
     bare: bool = False
+    below: dict[Place, list[Entry]] = field(default_factory=dict)
+
+
+def origins_of(lines: Sequence[Built], place: Place) -> dict[Place, list[Entry]]:
+    """Return the rows that lines came from, by where they stand in the list at `place`."""
+    origins: dict[Place, list[Entry]] = {}
+    for index, built in enumerate(lines):
+        origins[*place, index] = [row.entry for row in built.rows]
+        for below, entries in built.below.items():
+            origins[*place, index, *below] = entries
+    return origins
 
 
 def line_of(row: AttributeRow, setting: Setting) -> Built:

@@ -71,9 +71,7 @@ class Report:
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON data."""
         return {
-            "written": [
-                {"file": file, "resource": resource, "table": table} for file, resource, table in self.written
-            ],
+            "written": [{"file": file, "resource": resource, "table": table} for file, resource, table in self.written],
             "counts": self.counts(),
             "rows": [
                 {

@@ -312,6 +312,14 @@ def named(rows: Sequence[Any], lookup: Cell) -> list[Any]:
     return by_id or [row for row in rows if name and row.name.casefold() == name]
 
 
+def lose_all(entity: EntityRow, why: str) -> None:
+    """Tell an entity map, its attribute maps and their values that none of them is carried."""
+    entity.entry.lose(why)
+    for row in entity.attributes:
+        for each in (row, *row.values):
+            each.entry.lose(f"its entity map is not carried: {why}")
+
+
 def _sides(name: str) -> tuple[str, str]:
     """Return table and resource of a name like `contact <-> Patient`."""
     parts = _ARROW.split(name.strip())
