@@ -85,9 +85,15 @@ def places(steps: Sequence[Step], value: Any, at: Pointer = ()) -> Iterator[Poin
 
 def put(steps: Sequence[Step], resource: Any, value: Any) -> Edit:
     """Return the edit after which reading the path gives `value`; raises NoPlace where there is no room for it."""
+    if steps and isinstance(steps[-1], Filter) and isinstance(value, Mapping):
+        value = merged(_named(steps[-1]), value)  # else the path would not find it again
     try:
         at = find(steps, resource)
-        return (at, value) if at is not None else _create(steps, resource, value, ())
+        edit = (at, value) if at is not None else _create(steps, resource, value, ())
+        after = edited(resource, [edit])
+        if read_at(after, find(steps, after)) != value:
+            raise NoPlace("the value would contradict the path's own filter")
+        return edit  # noqa: TRY300 - the check above is part of it
     except Misfit:
         raise NoPlace("the JSON here is not what FHIR R4 has at this element") from None
 
@@ -130,10 +136,15 @@ def _grown(steps: Sequence[Step], value: Any) -> Any:
         return [_grown(rest, value)]
     if not rest and not isinstance(value, Mapping):
         raise NoPlace("a filter selects objects")
+    return [merged(_named(step), _grown(rest, value))]
+
+
+def _named(step: Filter) -> Any:
+    """Return what every item that the filter selects has."""
     item: Any = {}
     for test in step.tests:
         item = merged(item, _grown(test.steps, test.value))
-    return [merged(item, _grown(rest, value))]
+    return item
 
 
 def take_away(steps: Sequence[Step], resource: Any, at: Pointer) -> list[Edit]:
