@@ -121,7 +121,7 @@ def _targets(store: Store, entries: list[Any], calls: list[Call]) -> dict[str, s
         with _named(position):
             known = target(call, store)
         _remember(ids, entry, known)
-        if known and not call.if_none_exist and seen.setdefault(known, position) != position:
+        if known and call.if_none_exist is None and seen.setdefault(known, position) != position:
             raise invalid(f"entry[{position}]: {'/'.join(known)} is in entry[{seen[known]}] already")
     return ids
 

@@ -77,6 +77,8 @@ def carry_out(store: Store, options: Options, call: Call) -> Reply:
             raise not_supported(f"operation {segment}")
     if type_ == "_history" and not rest and call.method == "GET":
         return _history(call, store.log)
+    if type_ == "_search":
+        raise not_supported("a search of all types")
     if type_ not in R4_TYPES:
         raise FhirError(404, "not-supported", f"{type_} is not a resource type of FHIR R4")
     if not rest:
@@ -108,7 +110,7 @@ def target(call: Call, store: Store) -> tuple[str, str] | None:
     """Return the type and id that a write will have, None where that is not known before it is done."""
     match call.method, call.segments:
         case "POST", [type_]:
-            found = conditional(store, type_, call.if_none_exist.lstrip("?")) if call.if_none_exist else []
+            found = _already_there(store, call, type_)
             return (type_, found[0].id if found else call.new_id)
         case "PUT", [type_]:
             found = conditional(store, type_, call.query)
@@ -208,17 +210,25 @@ def _history(call: Call, versions: list[Version]) -> Reply:
 def _create(store: Store, call: Call, type_: str) -> Reply:
     _no_query(call)
     resource = _checked(call.resource, type_)
-    if call.if_none_exist:
-        found = conditional(store, type_, call.if_none_exist.lstrip("?"))
-        if len(found) > 1:
-            raise precondition(f"{len(found)} resources of {type_} match If-None-Exist")
-        if found:
-            return Reply(200, found[0])
+    if call.if_match is not None:
+        raise not_supported("If-Match on a create (valid: If-None-Exist)")
+    found = _already_there(store, call, type_)
+    if len(found) > 1:
+        raise precondition(f"{len(found)} resources of {type_} match If-None-Exist")
+    if found:
+        return Reply(200, found[0])
     return Reply(201, store.write(resource, call.new_id, "POST"))
+
+
+def _already_there(store: Store, call: Call, type_: str) -> list[Version]:
+    """Return what If-None-Exist means; an empty one is a condition without criteria, not none."""
+    return [] if call.if_none_exist is None else conditional(store, type_, call.if_none_exist.strip().lstrip("?"))
 
 
 def _update(store: Store, options: Options, call: Call, resource: dict[str, Any], id_: str) -> Reply:
     type_ = resource["resourceType"]
+    if call.if_none_exist is not None:
+        raise not_supported("If-None-Exist on an update (valid: on a create)")
     current = store.current(type_, id_)
     _check_if_match(options, call, current, f"{type_}/{id_}")
     exists = current is not None and current.body is not None

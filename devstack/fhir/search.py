@@ -105,6 +105,8 @@ def _unescape(value: str) -> str:
 
 def _token(value: str) -> Token:
     parts = [_unescape(each) for each in _split(value, "|", 1)]
+    if parts == [""]:
+        raise invalid("identifier has an empty choice")
     if len(parts) == 1:
         return (None, parts[0])
     system, code = parts

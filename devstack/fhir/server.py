@@ -96,8 +96,10 @@ class FhirServer(Control):
             return _respond(answers, 200)
         query = request.url.query
         resource = None
-        if request.method == "POST" and url.endswith("/_search"):
-            query = "&".join(part for part in (query, body.decode("latin-1")) if part)
+        shown_url = url
+        if request.method == "POST" and url.rpartition("/")[2] == "_search":
+            query = "&".join(part for part in (query, _form(body)) if part)
+            shown_url = url.removesuffix("/_search")  # links are followed by GET
         elif request.method in ("POST", "PUT"):
             resource = parse(body)
         call = Call.of_url(
@@ -109,7 +111,7 @@ class FhirServer(Control):
             if_none_exist=request.headers.get("If-None-Exist"),
         )
         reply = carry_out(self.store, self._options, call)
-        shown_url = f"{url}?{query}" if query else url
+        shown_url += f"?{query}" if query else ""
         return _reply(reply, base=base, url=shown_url, preference=preference, method=request.method)
 
 
@@ -174,6 +176,13 @@ async def _body(request: Request) -> bytes:
     if not unpacker.eof or unpacker.unused_data:
         raise invalid("the gzip body is cut short, too large, or not one whole")
     return plain
+
+
+def _form(body: bytes) -> str:
+    try:
+        return body.decode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"the form is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def _preference(request: Request) -> str:

@@ -199,16 +199,17 @@ def instant(when: datetime) -> str:
 
 def identifier_tokens(resource: dict[str, Any]) -> frozenset[Token]:
     """Return the index entries of a resource's identifiers; one without a system has the system ''."""
-    found = resource.get("identifier")
     tokens: set[Token] = set()
-    for each in found if isinstance(found, list) else [found]:
-        if not isinstance(each, dict):
-            continue
-        system, value = each.get("system"), each.get("value")
-        if isinstance(system, str):
-            tokens.add((system, None))
-        if isinstance(value, str):
-            tokens |= {(system if isinstance(system, str) else "", value), (None, value)}
+    for name in ("identifier", "masterIdentifier"):  # R4 searches both where a document has both
+        found = resource.get(name)
+        for each in found if isinstance(found, list) else [found]:
+            if not isinstance(each, dict):
+                continue
+            system, value = each.get("system"), each.get("value")
+            if isinstance(system, str):
+                tokens.add((system, None))
+            if isinstance(value, str):
+                tokens |= {(system if isinstance(system, str) else "", value), (None, value)}
     return frozenset(tokens)
 
 

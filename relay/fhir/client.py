@@ -102,7 +102,10 @@ class FhirClient:
         return await self._each(ids, entry, answer, self._read_one)
 
     async def write(self, puts: Sequence[Put]) -> list[Written]:
-        """Put resources under If-Match: one alone by PUT, many by batches; answers in the same order."""
+        """Put resources under If-Match: one alone by PUT, many by batches; answers in the same order.
+
+        Raises Failed `no-version`, and puts nothing, when one of them has no ETag.
+        """
 
         def answer(text: str, span: Span, _: Put) -> Written:
             return written_of(json_text.value_at(text, span))
@@ -194,7 +197,7 @@ class FhirClient:
         return Read(200, text, etag_of(answer.headers.get("etag", ""), resource))
 
     async def _write_one(self, put: Put) -> Written:
-        headers = {"Content-Type": FHIR_JSON, "If-Match": put.etag, "Prefer": "return=minimal"}
+        headers = {"Content-Type": FHIR_JSON, "If-Match": _guard(put), "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
         etag = answer.headers.get("etag", "")
         codes = () if answer.is_success else issue_codes(json_of(answer))
@@ -264,4 +267,10 @@ def _address(kind: str, fhir_id: str) -> str:
 
 def _entry(put: Put) -> str:
     address = json.dumps(_address(put.type, put.id))
-    return f'{{"resource":{put.text},"request":{{"method":"PUT","url":{address},"ifMatch":{json.dumps(put.etag)}}}}}'
+    return f'{{"resource":{put.text},"request":{{"method":"PUT","url":{address},"ifMatch":{json.dumps(_guard(put))}}}}}'
+
+
+def _guard(put: Put) -> str:
+    if not put.etag:  # an empty If-Match is none to many servers: the PUT would go over anybody's change
+        raise Failed("a resource without a version cannot be put", code="no-version")
+    return put.etag

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+from fhir_client_kit import CANARY, URL, Script, client, outcome
 
 from devstack.fhir import create_app
 from devstack.fhir.server import FhirServer
 from relay.errors import Failed, RelayError, Transient
-from relay.fhir.client import BUSY, FhirClient, Put, Read, Written
+from relay.fhir.client import BUSY, Put, Read, Written
 from relay.telemetry import metered
-
-URL = "http://fhir/base"
-CANARY = "Kanarienvogel"
-
-Answer = Callable[[httpx.Request], httpx.Response]
 
 
 def named(fhir_id: str, **more: Any) -> dict[str, Any]:
@@ -35,17 +31,6 @@ def ids(count: int) -> list[tuple[str, str]]:
 def puts(count: int, etag: str = 'W/"1"') -> list[Put]:
     """Return that many PUTs of what `server` holds."""
     return [Put(*each, json.dumps(named(each[1], active=True)), etag) for each in ids(count)]
-
-
-@asynccontextmanager
-async def client(answer: Answer | Any, **options: Any) -> AsyncIterator[FhirClient]:
-    """Return a client that talks to a function, or to an app."""
-    transport = httpx.MockTransport(answer) if not isinstance(answer, FhirServer) else httpx.ASGITransport(answer)
-    made = FhirClient(URL if not isinstance(answer, FhirServer) else "http://fhir/", transport=transport, **options)
-    try:
-        yield made
-    finally:
-        await made.aclose()
 
 
 @asynccontextmanager
@@ -338,6 +323,15 @@ async def test_the_guard_leaves_with_the_put() -> None:
     assert together.content.decode().count(text) == 2
 
 
+async def test_nothing_is_put_without_a_guard() -> None:
+    """A PUT without an ETag would go over anybody's change: it is refused before anything leaves."""
+    async with client(Script([])) as fhir:
+        for others in (0, 2):
+            with pytest.raises(Failed) as caught:
+                await fhir.write([*puts(others), *puts(1, etag="")])
+            assert caught.value.code == "no-version"
+
+
 # --- waiting
 
 
@@ -369,12 +363,6 @@ async def test_how_long_the_server_asks_to_wait(name: str) -> None:
 
 
 # --- what is kept of a refusal
-
-
-def outcome(*codes: object) -> dict[str, Any]:
-    """Return an OperationOutcome that tells more than it should."""
-    issues = [{"severity": "error", "code": code, "diagnostics": CANARY, "details": {"text": CANARY}} for code in codes]
-    return {"resourceType": "OperationOutcome", "issue": issues}
 
 
 OUTCOMES: dict[str, tuple[Any, tuple[str, ...]]] = {

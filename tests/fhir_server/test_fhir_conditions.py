@@ -1,4 +1,6 @@
+import re
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -64,6 +66,85 @@ async def test_conditional_create(client: httpx.AsyncClient) -> None:
     assert second.json() == first.json()
     await client.post("/Patient", json=with_identifier("7"))
     assert (await client.post("/Patient", json=with_identifier("7"), headers=header)).status_code == 412
+
+
+async def test_what_a_conditional_create_says(client: httpx.AsyncClient) -> None:
+    """Both answers name the resource and its version in Location and ETag; a minimal one has no body."""
+    header = {"If-None-Exist": f"identifier={KEY}", "Prefer": "return=minimal"}
+    first = await client.post("/Patient", json=with_identifier("7"), headers=header)
+    location = first.headers["Location"]
+    id_ = location.split("/")[-3]
+    assert (location, first.headers["ETag"], first.content) == (
+        f"http://fhir.test/Patient/{id_}/_history/1",
+        'W/"1"',
+        b"",
+    )
+    await client.put(f"/Patient/{id_}", json=with_identifier("7", id=id_))
+    second = await client.post("/Patient", json=with_identifier("7"), headers=header)
+    assert (second.status_code, second.content) == (200, b"")
+    assert (second.headers["Location"], second.headers["ETag"]) == (
+        location.replace("_history/1", "_history/2"),
+        'W/"2"',
+    )
+
+
+@pytest.mark.parametrize("value", ["p|q", "r,s$t\\u", "é &=#+%"])
+@pytest.mark.parametrize("mark", ["", "?"])
+async def test_a_condition_is_read_as_a_query(client: httpx.AsyncClient, value: str, mark: str) -> None:
+    """If-None-Exist is a query string: percent-encoded, and escaped as tokens are."""
+    escaped = re.sub(r"([\\,$|])", r"\\\1", value)
+    said = f"{mark}identifier=urn:x|{quote(escaped)}"
+    made = [await client.post("/Patient", json=with_identifier(value), headers={"If-None-Exist": said}) for _ in "12"]
+    assert [each.status_code for each in made] == [201, 200]
+    assert (
+        await client.post("/Patient", json=with_identifier("p"), headers={"If-None-Exist": said})
+    ).status_code == 200
+
+
+async def test_a_deleted_resource_is_not_there(client: httpx.AsyncClient) -> None:
+    """What was deleted does not keep a conditional create from making another."""
+    header = {"If-None-Exist": f"identifier={KEY}"}
+    first = await client.post("/Patient", json=with_identifier("7"), headers=header)
+    await client.delete(f"/Patient/{first.json()['id']}")
+    again = await client.post("/Patient", json=with_identifier("7"), headers=header)
+    assert again.status_code == 201
+    assert again.json()["id"] != first.json()["id"]
+
+
+@pytest.mark.parametrize("condition", ["", " ", "?", "_count=1", "_format=json"])
+async def test_a_create_on_no_condition_is_refused(client: httpx.AsyncClient, condition: str) -> None:
+    """A condition without a criterion is an error of the sender, not a plain create: 412."""
+    header = {"If-None-Exist": condition}
+    assert (await client.post("/Patient", json=with_identifier("7"), headers=header)).status_code == 412
+    entry = {
+        "resource": with_identifier("7"),
+        "request": {"method": "POST", "url": "Patient", "ifNoneExist": condition},
+    }
+    batch = {"resourceType": "Bundle", "type": "batch", "entry": [entry]}
+    answer = (await client.post("/", json=batch)).json()["entry"][0]["response"]
+    assert answer["status"].startswith("412")
+    assert (await client.get("/Patient")).json()["total"] == 0
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [("identifier=", 400), ("identifier=|", 400), ("name=x", 501), ("Patient?identifier=urn:x|7", 501)],
+)
+async def test_a_condition_that_cannot_be_read(client: httpx.AsyncClient, condition: str, status: int) -> None:
+    """A condition that cannot be searched for creates nothing."""
+    header = {"If-None-Exist": condition}
+    assert (await client.post("/Patient", json=with_identifier("7"), headers=header)).status_code == status
+    assert (await client.get("/Patient")).json()["total"] == 0
+
+
+async def test_conditions_of_another_interaction(client: httpx.AsyncClient) -> None:
+    """If-None-Exist on an update and If-Match on a create are refused by name, never passed over."""
+    put = await client.put("/Patient/p1", json=PATIENT, headers={"If-None-Exist": f"identifier={KEY}"})
+    post = await client.post("/Patient", json=with_identifier("7"), headers={"If-Match": 'W/"1"'})
+    assert (put.status_code, post.status_code) == (501, 501)
+    assert "If-None-Exist" in put.json()["issue"][0]["diagnostics"]
+    assert "If-Match" in post.json()["issue"][0]["diagnostics"]
+    assert (await client.get("/Patient")).json()["total"] == 0
 
 
 async def test_conditional_update(client: httpx.AsyncClient) -> None:

@@ -5,6 +5,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
 
 async def load(client: httpx.AsyncClient) -> None:
     identifiers: dict[str, Any] = {
@@ -17,6 +19,8 @@ async def load(client: httpx.AsyncClient) -> None:
     for id_, identifier in identifiers.items():
         resource = {"resourceType": "Patient", "id": id_, "identifier": identifier}
         assert (await client.put(f"/Patient/{id_}", json=resource)).status_code == 201
+    document = {"resourceType": "DocumentReference", "id": "m", "identifier": [{"system": "urn:x", "value": "1"}]}
+    await client.put("/DocumentReference/m", json={**document, "masterIdentifier": {"system": "urn:m", "value": "9"}})
     single = {"resourceType": "QuestionnaireResponse", "id": "q", "identifier": {"system": "urn:x", "value": "1"}}
     await client.put("/QuestionnaireResponse/q", json=single)
 
@@ -60,6 +64,13 @@ async def test_a_single_identifier_is_found(client: httpx.AsyncClient) -> None:
     """Types whose identifier is one object are searched alike."""
     await load(client)
     assert await ids(client, "identifier=urn:x|1", "QuestionnaireResponse") == ["q"]
+
+
+async def test_a_master_identifier_is_found(client: httpx.AsyncClient) -> None:
+    """R4 searches a document's masterIdentifier and its identifiers under one name."""
+    await load(client)
+    for token in ("urn:m|9", "9", "urn:m|", "urn:x|1"):
+        assert await ids(client, f"identifier={token}", "DocumentReference") == ["m"]
 
 
 async def test_a_search_sees_the_current_version(client: httpx.AsyncClient) -> None:
@@ -109,6 +120,50 @@ async def test_a_search_by_post(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("form", "found"),
+    [
+        ("identifier=urn:x|1", "a"),
+        ("identifier=urn%3Ax%7C2,urn%3Ax%7C1", "ba"),
+        ("identifier=urn%3Ax%7C" + quote(r"p\|q\,r\$s\\t"), "d"),
+        ("identifier=%7C1&_id=a,c", "c"),
+        ("identifier=urn:u|%C3%A9+%2B", "u"),
+        ("identifier=urn:u|é+%2B", "u"),
+        ("", "abcdeu"),
+    ],
+)
+async def test_a_form_reads_as_a_query_does(client: httpx.AsyncClient, form: str, found: str) -> None:
+    """A form means what the same query string would: percent signs, plus signs, escapes and UTF-8."""
+    await load(client)
+    odd = {"resourceType": "Patient", "id": "u", "identifier": [{"system": "urn:u", "value": "é +"}]}
+    await client.put("/Patient/u", json=odd)
+    response = await client.post("/Patient/_search", content=form.encode(), headers=FORM)
+    assert [each["resource"]["id"] for each in response.json().get("entry", [])] == list(found)
+
+
+async def test_the_pages_of_a_search_by_post(client: httpx.AsyncClient) -> None:
+    """A next link is followed by GET, so it leads to the type and not to _search."""
+    await load(client)
+    first = (await client.post("/Patient/_search?_count=2", content=b"identifier=urn:x|", headers=FORM)).json()
+    links = {link["relation"]: link["url"] for link in first["link"]}
+    assert links["self"] == "http://fhir.test/Patient?_count=2&identifier=urn:x|"
+    second = (await client.get(links["next"])).json()
+    assert [each["resource"]["id"] for bundle in (first, second) for each in bundle["entry"]] == ["a", "b", "d"]
+
+
+async def test_a_form_that_is_no_text(client: httpx.AsyncClient) -> None:
+    """A form that is not UTF-8 answers 400, and one of another content type 415."""
+    response = await client.post("/Patient/_search", content=b"identifier=\xff", headers=FORM)
+    assert (response.status_code, "UTF-8" in response.json()["issue"][0]["diagnostics"]) == (400, True)
+    assert (await client.post("/Patient/_search", json={"identifier": "x"})).status_code == 415
+
+
+async def test_a_search_of_all_types_is_not_supported(client: httpx.AsyncClient) -> None:
+    """A search on the base is refused by name."""
+    response = await client.post("/_search", content=b"identifier=x", headers=FORM)
+    assert (response.status_code, "all types" in response.json()["issue"][0]["diagnostics"]) == (501, True)
+
+
+@pytest.mark.parametrize(
     ("value", "found"),
     [
         ("gt2026-01-31T09:00:00Z", "bc"),
@@ -134,7 +189,17 @@ async def test_a_search_by_time(connect: Any, value: str, found: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["_count=-1", "_count=x", "_offset=²", "_lastUpdated=soon", "_lastUpdated=2026-13", "identifier=|"]
+    "query",
+    [
+        "_count=-1",
+        "_count=x",
+        "_offset=²",
+        "_lastUpdated=soon",
+        "_lastUpdated=2026-13",
+        "identifier=|",
+        "identifier=",
+        "identifier=a,,b",
+    ],
 )
 async def test_a_wrong_value_answers_400(client: httpx.AsyncClient, query: str) -> None:
     """A value that cannot be read is refused, not ignored."""
