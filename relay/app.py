@@ -28,9 +28,12 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
 
     from relay.dataverse.client import DataverseClient
     from relay.fhir.client import FhirClient
+    from relay.inbound.msind import Upserts
     from relay.inbound.service import Inbound
     from relay.live_maps import LiveMaps
     from relay.mapping.load import MapSet
+    from relay.mapping.model import Resolve
+    from relay.writeback.retrieve import Retriever
     from relay.writeback.service import WriteBacks
 
 
@@ -92,7 +95,7 @@ class Relay:
     async def refresh(self) -> None:
         """Take up maps that changed in their container; work under way goes on with those it began with."""
         if self.settings.maps_container and await self._live_maps.refresh():
-            for part in ("maps", "writebacks", "inbound", "retriever"):
+            for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
                 self.__dict__.pop(part, None)
 
     @cached_property
@@ -131,10 +134,11 @@ class Relay:
     @cached_property
     def writebacks(self) -> WriteBacks:
         """The write-back side."""
-        from relay.inbound.entries import Entry, Incoming
-        from relay.inbound.references import References
+        from relay.store.turns import Turns
+        from relay.writeback.births import Births
         from relay.writeback.events import EventReader
-        from relay.writeback.outgoing import Outward
+        from relay.writeback.outgoing import Changes
+        from relay.writeback.rows import RowReader
         from relay.writeback.service import WriteBacks
         from relay.writeback.writer import Writer
 
@@ -144,13 +148,23 @@ class Relay:
         reader = EventReader(
             self.maps, self.dataverse, self.ledger, identifier_rows=self.settings.identifier_rows, new_tag=new_tag
         )
-        on_server = References(Incoming("resource", ()), fhir_url=self.settings.fhir_url)
-        outward = Outward(
-            self.maps,
+        resolve = self._on_server
+        rows = RowReader(self.maps, self.dataverse)
+        births = Births(
+            rows,
+            self.dataverse,
+            self.fhir,
+            agreed=self.agreed,
+            turns=Turns(self.store, self.pseudonyms, self.seams.now),
+            resolve=resolve,
+            new_tag=new_tag,
+        )
+        changes = Changes(
+            rows,
             self.dataverse,
             self.fhir,
             self.agreed,
-            resolve=on_server.resolver(Entry(0, None)),
+            resolve=resolve,
             new_tag=new_tag,
             sleep=self.seams.sleep,
             draw=self.seams.draw,
@@ -160,23 +174,50 @@ class Relay:
             self.store,
             reader=reader,
             writer=Writer(self.fhir, self._row_gone, sleep=self.seams.sleep, draw=self.seams.draw),
-            outward=outward,
+            births=births,
+            changes=changes,
             ledger=self.ledger,
             dead_letters=self.dead_letters,
             now=self.seams.now,
             backoff=self._backoff,
         )
 
+    @property
+    def _on_server(self) -> Resolve:
+        """What a Reference means in a resource of the FHIR server."""
+        from relay.inbound.entries import Entry, Incoming
+        from relay.inbound.references import References
+
+        return References(Incoming("resource", ()), fhir_url=self.settings.fhir_url).resolver(Entry(0, None))
+
     @cached_property
     def inbound(self) -> Inbound:
         """The inbound side."""
+        return self._inbound(self.settings)
+
+    @cached_property
+    def upserts(self) -> Upserts:
+        """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
+        from relay.inbound.msind import Upserts
+
+        waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes})
+        return Upserts(self.settings, self._inbound(waiting), self.maps)
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """Microsoft's RetrieveBundle."""
+        from relay.writeback.retrieve import Retriever
+
+        return Retriever(self.maps, self.dataverse, resolve=self._on_server, now=self.seams.now)
+
+    def _inbound(self, settings: Settings) -> Inbound:
         from relay.inbound.carry import Carrier
         from relay.inbound.service import Inbound
 
         return Inbound(
-            self.settings,
+            settings,
             self.store,
-            carrier=Carrier(self.settings, self.maps, self.dataverse, self.writebacks.make, self.agreed),
+            carrier=Carrier(settings, self.maps, self.dataverse, self.writebacks.make, self.agreed),
             ledger=self.ledger,
             dead_letters=self.dead_letters,
             now=self.seams.now,

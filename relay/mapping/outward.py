@@ -20,6 +20,7 @@ from relay.mapping.placing import (
     edited,
     find,
     invertible,
+    merged,
     places,
     put,
     read_at,
@@ -120,6 +121,18 @@ def _pointed(line: Sourced[Any], row: RowView) -> ByFhirId | Concept | None:
     if (target := row.meant[str(guid).lower()]) is None:
         raise NoPlace("the row that the column points to is none that a map speaks for")
     return target
+
+
+def adding(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
+    """Return the edits that add `value` to a resource in the making, in which other lines of the row stand already.
+
+    Raises NoPlace when the line's paths have no room for it.
+    """
+    for path, _ in line.reading.readers:
+        steps = path.steps[: len(path.steps) - _inside(line, path.steps)]
+        if isinstance(line, ConceptLine) and (at := find(steps, resource)) is not None:
+            return [(at, merged(value, read_at(resource, at)))]  # another line gave the words
+    return _created(line, value, resource)
 
 
 def edits_of(line: Sourced[Any], value: Any, resource: Any, resolve: Resolve) -> list[Edit]:

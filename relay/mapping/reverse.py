@@ -9,8 +9,8 @@ from typing import Any
 from relay.mapping.actions import Sourced
 from relay.mapping.expansions import IDENTIFIER, Expand
 from relay.mapping.model import EntityMap, ExpansionMap, Issue, Resolve, Table
-from relay.mapping.outward import RowView, Unlinked, edits_of, meaning, outward_lines, takes_part, wire_name
-from relay.mapping.placing import Edit, NoPlace, edited
+from relay.mapping.outward import RowView, Unlinked, adding, edits_of, meaning, outward_lines, takes_part, wire_name
+from relay.mapping.placing import Edit, NoPlace, edited, merged
 from relay.mapping.values import LOOKUP_TYPES
 
 
@@ -49,7 +49,7 @@ def changes(
     current: Any = resource
     for line in outward_lines(entity_map.lines):
         if line.reading.column in columns:
-            more = writer.edits(line, entity_map.table, row, current)
+            more = writer.edits(line, entity_map.table, row, current, fresh=False)
             current = edited(current, more)
             edits += more
     return Outgoing(current, tuple(edits), tuple(writer.issues))
@@ -65,7 +65,7 @@ class _Writer:
     def item(self, lines: Sequence[Any], table: Table, row: RowView, made: Any) -> Any:
         """Write one row into one object: its columns, then its expansions."""
         for line in outward_lines(lines):
-            made = edited(made, self.edits(line, table, row, made))
+            made = edited(made, self.edits(line, table, row, made, fresh=True))
         for line in lines:
             if isinstance(line, Expand) and not line.disabled and (array := list(self._array(line.expansion, row))):
                 made[line.expansion.element] = _joined(made.get(line.expansion.element, ()), array)
@@ -76,11 +76,16 @@ class _Writer:
             if made := self.item(expansion.lines, expansion.table, child, {}):
                 yield made
 
-    def edits(self, line: Sourced[Any], table: Table, row: RowView, resource: Any) -> list[Edit]:
-        """Return what brings one column into the object; what cannot be brought becomes an issue."""
+    def edits(self, line: Sourced[Any], table: Table, row: RowView, resource: Any, *, fresh: bool) -> list[Edit]:
+        """Return what brings one column into the object; what cannot be brought becomes an issue.
+
+        `fresh` is whether the object is being made of this row: then an empty column has nothing to take away.
+        """
         column = line.reading.column
         try:
             value = meaning(line, row, table) if takes_part(line, row) else None
+            if fresh:
+                return [] if value is None else adding(line, value, resource)
             return edits_of(line, value, resource, self._resolve)
         except Unlinked:
             message = f"the row that {column} points to stands for no resource"
@@ -93,9 +98,15 @@ class _Writer:
 
 
 def _joined(there: Sequence[Any], array: Sequence[Any]) -> list[Any]:
-    """Return one array of both; an identifier without a system, made of a column, gives way to the row with its value."""
-    values = [item.get("value") for item in array]
-    return [each for each in there if "system" in each or "value" not in each or each["value"] not in values] + [*array]
+    """Return one array of both; an identifier of which a column gave only the value is that of the one row with it."""
+    joined = list(array)
+    for each in there:
+        same_value = [item for item in joined if "value" in each and item.get("value") == each["value"]]
+        if "system" not in each and len(same_value) == 1:
+            joined[joined.index(same_value[0])] = merged(each, same_value[0])
+        else:
+            joined.append(each)
+    return joined
 
 
 def selected(table: Table, columns: Collection[str]) -> tuple[str, ...]:

@@ -1,8 +1,6 @@
-"""What users do in Dataverse reaches FHIR: a row becomes a resource, a changed column its element. Never over anybody.
+"""A column that users changed reaches FHIR: a PUT of the resource just read with that element alone changed, under If-Match.
 
-A resource is made once: it is looked for by the row's identifiers first and created on the condition that none carries
-the row's Dynamics identifier. A change is a PUT of the resource just read with that element alone changed, under
-If-Match. Which side changed is told by the mark of the value both last agreed on; where both did, the map's rule decides.
+Which side changed is told by the mark of the value both last agreed on; where both did, the map's rule decides.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal
@@ -22,10 +20,9 @@ from relay.dataverse.errors import DataverseRace
 from relay.errors import Failed, Transient
 from relay.fhir.client import BUSY, FhirClient, Put, Read
 from relay.fhir.edits import apply_edits
-from relay.mapping.load import MapSet
 from relay.mapping.model import Column, Concept, EntityMap, Resolve
 from relay.mapping.outward import outward_lines, wire_name
-from relay.mapping.reverse import Outgoing, changes, resource_of
+from relay.mapping.reverse import Outgoing, changes
 from relay.mapping.translate import translate
 from relay.mapping.values import same
 from relay.store.agreed import Agreed
@@ -44,12 +41,12 @@ class Sent:
     kept: tuple[str, ...] = ()
 
 
-class Outward:
-    """Carries rows and changes out to the FHIR server. Raises Transient to be tried again, Failed for a person."""
+class Changes:
+    """Carries changed columns out to the FHIR server. Raises Transient to be tried again, Failed for a person."""
 
     def __init__(
         self,
-        maps: MapSet,
+        rows: RowReader,
         dataverse: DataverseClient,
         fhir: FhirClient,
         agreed: Agreed,
@@ -59,7 +56,7 @@ class Outward:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        self._rows = RowReader(maps, dataverse)
+        self._rows = rows
         self._dataverse = dataverse
         self._fhir = fhir
         self._agreed = agreed
@@ -67,87 +64,6 @@ class Outward:
         self._new_tag = new_tag
         self._sleep = sleep
         self._draw = draw
-
-    # --- a row that users made becomes a resource
-
-    async def bear(self, entity_map: EntityMap, guid: str) -> Sent:
-        """Find or make the resource that a row without a FHIR id stands for, and write its id on the row.
-
-        Raises Failed: `several-matches`, `ambiguous-match`, `unlinked-reference` as Transient, `fhir-<status>`.
-        """
-        identifier = entity_map.identifier
-        if identifier is None:
-            return Sent("ignored", "no-identifier")
-        columns = dict.fromkeys((*entity_map.columns, *entity_map.outward.when, *entity_map.where))
-        row = await self._rows.read(entity_map, guid, columns, children=True)
-        if row is None:
-            return Sent("ignored", "row-gone")
-        values = row.view.values
-        if values.get(entity_map.key) or not fits(entity_map, values):
-            return Sent("ignored", "linked-already" if values.get(entity_map.key) else "not-wanted")
-        own = (identifier.system, guid)
-        named = row.view.children.get(identifier.table.name, ())
-        tokens = [
-            (str(each.values.get(identifier.system_column) or ""), each.values.get(identifier.value_column))
-            for each in named
-        ]
-        found = await self._fhir.search(
-            entity_map.resource,
-            list(dict.fromkeys([own, *((system, str(value)) for system, value in tokens if value)])),
-        )
-        if found.several:
-            raise Failed(
-                f"several {entity_map.resource} resources carry this row's identifiers",
-                code="several-matches",
-                at="identifier",
-            )
-        if found.hits:
-            await self._claim(entity_map, row, found.hits[0].id)
-            return Sent("linked")
-        outgoing = resource_of(entity_map, row.view, self._resolve)
-        _refuse(outgoing)
-        entries = [*outgoing.resource.get("identifier", ()), {"system": identifier.system, "value": guid}]
-        text = _dump({**outgoing.resource, "identifier": entries})
-        made = await self._fhir.create(entity_map.resource, text, own)
-        if made.status in BUSY:
-            raise Transient(
-                f"the FHIR server answered {made.status} to a create",
-                code=f"fhir-{made.status}",
-                retry_after=made.retry_after,
-            )
-        if not made.id:
-            codes = f" ({', '.join(made.codes)})" if made.codes else ""
-            raise Failed(f"the FHIR server answered {made.status}{codes} to a create", code=f"fhir-{made.status}")
-        await self._claim(entity_map, row, made.id)
-        await self._agree(entity_map, row, dict.fromkeys(entity_map.outward.tracked))
-        return Sent("created")
-
-    async def _claim(self, entity_map: EntityMap, row: Row, fhir_id: str) -> None:
-        """Write the FHIR id on the row, unless another row carries it or somebody changed this one meanwhile."""
-        table, column = entity_map.table, entity_map.table.columns[entity_map.key]
-        if column.max_length is not None and len(fhir_id) > column.max_length:
-            raise Failed(
-                f"{column.name} holds {column.max_length} characters, the id has {len(fhir_id)}",
-                code="id-too-long",
-                at=column.name,
-            )
-        where = (quoting.equals(name, value) for name, value in entity_map.where.items())
-        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
-        url = quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
-        page = await self._dataverse.get(url)
-        if any(
-            each[entity_map.key] == fhir_id and str(each[table.primary_id]).lower() != row.id for each in page["value"]
-        ):
-            raise Failed(
-                f"another row of {table.name} stands for this resource", code="ambiguous-match", at=entity_map.key
-            )
-        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
-        try:
-            await self._dataverse.send(
-                Request("PATCH", url, {entity_map.key: fhir_id}, headers={"If-Match": row.etag or "*"})
-            )
-        except DataverseRace as error:
-            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
 
     # --- a changed column becomes its element
 
@@ -172,7 +88,7 @@ class Outward:
             _check_read(read)
             sides = await self._compare(entity_map, row, json.loads(read.text, parse_float=Decimal), marks)
             outgoing = changes(entity_map, sides.resource, row.view, sides.ours, self._resolve)
-            _refuse(outgoing)
+            refuse(outgoing)
             if outgoing.edits:
                 put = Put(entity_map.resource, str(fhir_id), apply_edits(read.text, outgoing.edits), read.etag)
                 (written,) = await self._fhir.write([put])
@@ -182,7 +98,9 @@ class Outward:
                     raise _refused(written.status, written.codes, written.retry_after)
             await self._give_way(entity_map, row, sides.theirs)
             lost = {issue.at for issue in outgoing.issues}
-            await self._agree(entity_map, row, [*sides.alike, *(each for each in sides.ours if each not in lost)])
+            alike = [*sides.alike, *(each for each in sides.ours if each not in lost)]
+            tracked = [each for each in alike if each in outward.tracked]
+            await self._agreed.put(entity_map.table.name, guid, marks_of(self._agreed, entity_map, row, tracked))
             if lost:
                 raise Failed(
                     f"no place in the resource for: {', '.join(sorted(lost))}", code="cannot-write", at=min(lost)
@@ -251,17 +169,6 @@ class Outward:
         marks = {name: self._agreed.mark(table.name, row.id, table.columns[name], theirs[name]) for name in theirs}
         await self._agreed.put(table.name, row.id, marks)
 
-    async def _agree(self, entity_map: EntityMap, row: Row, columns: Any) -> None:
-        """Note that both sides hold the row's values of these columns."""
-        table, tracked = entity_map.table, entity_map.outward.tracked
-        marks = {
-            name: self._agreed.mark(table.name, row.id, column, _held(column, row))
-            for name in columns
-            if name in tracked and (column := table.columns[name])
-        }
-        if marks:
-            await self._agreed.put(table.name, row.id, marks)
-
 
 @dataclass(slots=True)
 class Sides:
@@ -298,12 +205,19 @@ def fits(entity_map: EntityMap, values: Mapping[str, Any]) -> bool:
     return all(same(entity_map.table.columns[name], values.get(name), value) for name, value in wanted.items())
 
 
+def marks_of(agreed: Agreed, entity_map: EntityMap, row: Row, columns: Iterable[str]) -> dict[str, str]:
+    """Return the marks of the row's values in these columns."""
+    facts = entity_map.table.columns
+    return {name: agreed.mark(entity_map.table.name, row.id, facts[name], _held(facts[name], row)) for name in columns}
+
+
 def _kinds(entity_map: EntityMap) -> list[str]:
     """Return the columns that say which alternative of a choice a row holds."""
     return [column for line in outward_lines(entity_map.lines) for column, _ in line.reading.beside]
 
 
-def _refuse(outgoing: Outgoing) -> None:
+def refuse(outgoing: Outgoing) -> None:
+    """Raise Transient for what cannot go out yet."""
     for issue in outgoing.issues:
         if issue.severity == "error":  # the row that is pointed to may get its FHIR id yet
             raise Transient(issue.message, code=issue.code)
@@ -326,8 +240,3 @@ def _refused(status: int, codes: tuple[str, ...], retry_after: float | None) -> 
     if status in BUSY:
         return Transient(message, code=f"fhir-{status}", retry_after=retry_after)
     return Failed(message, code=f"fhir-{status}")
-
-
-def _dump(resource: Mapping[str, Any]) -> str:
-    """Write a resource that the relay made; numbers keep their digits."""
-    return apply_edits('{"resourceType":""}', [((name,), value) for name, value in resource.items()])

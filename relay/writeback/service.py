@@ -15,9 +15,10 @@ from relay.settings import Settings
 from relay.store import Store
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.work import Backoff, DeadLetters
+from relay.writeback.births import Births
 from relay.writeback.events import Born, Changed, EventReader, Found, Ignored
 from relay.writeback.messages import QUEUE, EventMessage, LinkMessage, Message, again, dump, load
-from relay.writeback.outgoing import Outward
+from relay.writeback.outgoing import Changes
 from relay.writeback.writer import Writer
 
 FIRST_LOOK = timedelta(seconds=1)  # an inline write-back takes about a second; later looks are further apart
@@ -43,7 +44,8 @@ class WriteBacks:
         *,
         reader: EventReader,
         writer: Writer,
-        outward: Outward,
+        births: Births,
+        changes: Changes,
         ledger: Ledger,
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
@@ -53,7 +55,8 @@ class WriteBacks:
         self._store = store
         self._reader = reader
         self._writer = writer
-        self._outward = outward
+        self._births = births
+        self._changes = changes
         self._ledger = ledger
         self._dead_letters = dead_letters
         self._now = now
@@ -115,7 +118,7 @@ class WriteBacks:
 
     async def _bear(self, event: EventMessage, born: Born) -> Found | Changed | Ignored:
         """See that a row has its resource; what is left to do then is what any linked row gets."""
-        sent = await self._outward.bear(born.map, born.id)
+        sent = await self._births.bear(born.map, born.id)
         if sent.how == "ignored":
             return Ignored(sent.reason)
         found = await self._reader.read(replace(event, message="Create"))
@@ -134,7 +137,7 @@ class WriteBacks:
 
     async def _carry(self, event: EventMessage, entity_map: EntityMap, guid: str) -> Handled:
         """Bring changed columns to FHIR; columns that both sides changed are shown to a person and left as they are."""
-        sent = await self._outward.carry(entity_map, guid)
+        sent = await self._changes.carry(entity_map, guid)
         if sent.kept:
             await self._bury(event, "conflict", f"changed on both sides: {', '.join(sent.kept)}")
         if sent.how == "ignored":

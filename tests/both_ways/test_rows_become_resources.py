@@ -171,7 +171,7 @@ async def test_a_second_row_for_a_linked_resource_needs_a_person(tmp_path: Path)
         await create(w, "prefix_patientidentifiers", row)
         await update(w, "contacts", contact, {"msemr_azurefhirsyncenabled": True})
         await w.settle()
-        assert await w.dead() == ["ambiguous-match"]
+        assert await w.dead() == ["identifier-conflict"]
         assert len(await w.rows("contacts", "msemr_azurefhirid eq 'ana'")) == 1
 
 

@@ -41,7 +41,11 @@ def unknown_names(names: Mapping[str, str], records: Records) -> list[str]:
     """Return what is wrong with a caller's answers: a field nobody knows, a column that is not there."""
     present = {name.casefold() for row in records.rows for name in row.cells}
     wrong = [f"{name}: no column of the toolkit's forms is called so" for name in names if field_named(name) is None]
-    missing = [f"{column}: no row of the export has this column" for column in names.values() if column.casefold() not in present]
+    missing = [
+        f"{column}: no row of the export has this column"
+        for column in names.values()
+        if column.casefold() not in present
+    ]
     return wrong + missing
 
 
@@ -58,7 +62,9 @@ def blame(converted: Converted, lines: Mapping[str, Mapping[Place, int]], faults
         if found is None or made is None:
             continue
         numbers = lines.get(made.name, {})
-        at = {place: numbers[place] for place in made.origins if place in numbers and numbers[place] <= int(found["line"])}
+        at = {
+            place: numbers[place] for place in made.origins if place in numbers and numbers[place] <= int(found["line"])
+        }
         place = max(at, key=lambda each: (at[each], len(each)), default=())
         for entry in made.origins.get(place, ()):
             entry.lose(f"does not load: {fault[found.end() :].splitlines()[0]}")

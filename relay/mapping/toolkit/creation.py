@@ -32,6 +32,7 @@ class Creation:
     system: str = ""
     way: bool = True
     """Whether a write-back finds a place for a new value."""
+    notes: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
 
@@ -57,7 +58,7 @@ def creation_of(element: Element, action: str) -> Creation:
         made.losses.append(f"c puts the value {where}")
         made.way = fits
     elif fits:
-        made.changes.append("c is not needed: s says where a new value goes")
+        made.notes.append("c is not needed: s says where a new value goes")
     else:
         _block(steps, action, made)
     return made
@@ -81,6 +82,9 @@ def _agrees(value: Leaf, steps: Sequence[Step], action: str) -> bool:
 def _tell(leaves: Sequence[Leaf], steps: Sequence[Step], value: Leaf | None, action: str, made: Creation) -> None:
     """Sort the constants of `c`: those the filters demand, the system of a concept, and fillers."""
     asked = list(demanded(steps))
+    fillers = [leaf.text for leaf in leaves if leaf.value in _FILLERS]
+    if fillers:
+        made.changes.append(f"fillers are never written: {', '.join(fillers)}")
     for leaf in leaves:
         if leaf is value:
             continue
@@ -92,9 +96,7 @@ def _tell(leaves: Sequence[Leaf], steps: Sequence[Step], value: Leaf | None, act
             continue
         elif action == "concept" and leaf.names[-1:] == ("system",) and value and leaf.names[:-1] == value.names[:-1]:
             made.system = str(leaf.value)
-        elif leaf.value in _FILLERS:
-            made.changes.append(f"the filler {leaf.value!r} at {leaf.text} is not written")
-        else:
+        elif leaf.value not in _FILLERS:
             made.changes.append(
                 f"the constant {leaf.value!r} at {leaf.text} is not written: s does not ask for it; where it is more than "
                 "a filler, say it in a filter of the path or in a create block"

@@ -56,7 +56,7 @@ class Element:
 
 def read_element(text: str) -> Element:
     """Read an element map: its JSON, or a bare path; raises ElementFault."""
-    cleaned = text.translate(_QUOTES).replace("\\$", "$").strip()
+    cleaned = re.sub(r"\\+\$", "$", text.translate(_QUOTES)).strip()
     if not cleaned:
         raise ElementFault("there is no FHIR Element Map")
     data = _parsed(cleaned)

@@ -19,6 +19,7 @@ IDENTIFIER = "identifier"
 _DEEPEST = 2
 _STANDARD = ("msemr_", "msdyn_", "msind_")
 """Publishers whose tables are no identifier tables of the reference architecture."""
+_VANISHED = "rows of identifiers that vanish are deactivated, as is the relay's default: vanished: keep leaves them"
 
 
 @dataclass(eq=False, slots=True)
@@ -72,6 +73,8 @@ class Expander:
             except NotSaid as why:
                 row.entry.lose(str(why))
                 continue
+            if element == IDENTIFIER:
+                entity.entry.change(_VANISHED)
             name = element if element not in made.definitions else f"{element}-{entity.table}"
             made.definitions[name] = definition
             made.origins["expansions", name] = [entity.entry]
@@ -135,11 +138,11 @@ class Expander:
         entity.entry.change(
             f"became the identifier block; its system, {system}, is by convention: the plug-in's configuration has yours"
         )
+        entity.entry.change(_VANISHED)
         if entity.writeback:
             entity.entry.change("the relay writes the identifier row itself: the plug-in is not needed")
         for each in (row, *entity.attributes):
-            each.entry.changes.clear()
-            each.entry.change("is in the identifier block")
+            each.entry.note("is in the identifier block")
         return {
             "system": system,
             "table": entity.table,
@@ -154,7 +157,7 @@ class Expander:
     ) -> tuple[dict[str, Any], list[Built]]:
         """Build what an expansion is; `above` are the entity maps around its lines, itself last. Raises NotSaid."""
         table = self._tables.get(entity.table)
-        setting = Setting(table, self._tables, mapped, child=True, writeback=entity.writeback)
+        setting = Setting(table, self._tables, mapped, child=True, writeback=False)
         lookup = self._lookup(entity, parent.table)
         lines: list[Built] = []
         nested: list[Built] = []
@@ -174,9 +177,9 @@ class Expander:
             entity.entry.lose(
                 "Enable Write Back to FHIR: changes of child rows do not go to FHIR, only whole new resources"
             )
-        for each in lines:
-            if not entity.writeback and each.action != "default":
-                each.line["writeback"] = False
+        if above[0].goes_out and not entity.writeback:
+            for each in lines:
+                each.line |= {"writeback": False} if each.action != "default" else {}
         definition: dict[str, Any] = {"table": entity.table, "lookup": lookup}
         if entity.disabled or not entity.active:
             definition["disabled"] = True

@@ -33,7 +33,8 @@ class NotSaid(ValueError):
 class Setting:
     """Where a line stands: the facts of its table (None when there are none), the maps around it, what goes out.
 
-    `mapped` are the resource types with a root map and their tables; `writeback` is that of the entity map.
+    `mapped` are the resource types with a root map and their tables; `writeback` is whether changes of the map's rows
+    go to FHIR.
     """
 
     table: Table | None
@@ -93,10 +94,13 @@ def line_of(row: AttributeRow, setting: Setting) -> Built:
             row.entry.change("a filter with || became several paths: the first that has a value counts")
         built.line[row.action] = texts[0] if len(texts) == 1 else texts
         built.line |= _own_keys(row, made, setting)
-        for change in made.changes:
-            row.entry.change(change)
-        for loss in made.losses:
-            row.entry.lose(loss)
+        for tell, told in (
+            (row.entry.note, made.notes),
+            (row.entry.change, made.changes),
+            (row.entry.lose, made.losses),
+        ):
+            for each in told:
+                tell(each)
         built.line |= _shared_keys(row, made, setting)
     if row.disabled:
         built.line["disabled"] = True
@@ -122,14 +126,12 @@ def _shared_keys(row: AttributeRow, made: Creation, setting: Setting) -> dict[st
         row.entry.lose("Used in Record Matching: a root row is not matched on a lookup; the line is carried without it")
     elif row.match:
         keys["match"] = True
-    out = row.writeback if row.writeback is not None else (True if setting.writeback else None)
-    if out and setting.child:
-        out = None  # rows of an expansion go out with their whole resource only, which needs no word
-    if out and not made.way:
-        out = False
-        row.entry.lose("Enable Writeback: with [*] and no c, the path does not say where a new value goes")
-    if out is not None:
-        keys["writeback"] = out
+    if row.writeback is False:
+        keys["writeback"] = False
+    elif setting.writeback:
+        keys["writeback"] = made.way
+        if not made.way:
+            row.entry.lose("Enable Writeback: with [*] and no c, the path does not say where a new value goes")
     if made.block is not None:
         keys["create"] = made.block
     return keys
@@ -297,19 +299,14 @@ def _join(first: Built, other: Built) -> str:
     for key in ("targets", "values"):
         if any(one.get(key, {}).get(name, value) != value for name, value in more.get(key, {}).items()):
             return f"their {key} disagree"
-    for key in ("targets", "values"):
-        if key in more:
-            one[key] = {**one[key], **more[key]}
-    paths = [*_listed(one[action])]
+    one |= {key: {**one[key], **more[key]} for key in ("targets", "values") if key in more}
+    one |= {key: more[key] for key in ("match", "writeback") if key in more and (more[key] or key not in one)}
+    one |= {key: more[key] for key in ("create", "system") if key in more and key not in one}
+    paths = _listed(one[action])
     added = [path for path in _listed(more[action]) if path not in paths]
-    one[action] = paths[0] if len(paths) + len(added) == 1 else [*paths, *added]
     first.paths += other.paths
-    for key in ("match", "writeback"):
-        if key in more and (more[key] or key not in one):
-            one[key] = more[key]
-    if "create" in more:
-        one.setdefault("create", more["create"])
     if added:
+        one[action] = [*paths, *added]
         for row in (*first.rows, *other.rows):
             row.entry.change(f"lines of {one['column']} became one: the first path that has a value counts")
     return ""

@@ -87,7 +87,7 @@ def _choose(entity: EntityRow, roots: dict[str, EntityRow]) -> None:
 
 
 def _map(entity: EntityRow, mapped: Mapping[str, str], tables: Mapping[str, Table], expander: Expander) -> MapFile:
-    setting = Setting(tables.get(entity.table), tables, mapped, child=False, writeback=entity.writeback)
+    setting = Setting(tables.get(entity.table), tables, mapped, child=False, writeback=entity.goes_out)
     top: dict[str, Any] = {"resource": entity.resource, "table": entity.table}
     lines = list(_lines(entity, setting, top))
     _conventions(entity, setting, top)
@@ -130,8 +130,7 @@ def _lines(entity: EntityRow, setting: Setting, top: dict[str, Any]) -> Iterator
             row.entry.change(f"is disabled: {key} of the map is left out")
             top[key] = ""
         else:
-            row.entry.changes.clear()
-            row.entry.change(f"became {key} of the map" + (", though it is disabled" if row.disabled else ""))
+            (row.entry.change if row.disabled else row.entry.note)(f"is {key} of the map")
             top[key] = row.column
 
 
@@ -152,20 +151,20 @@ def _conventions(entity: EntityRow, setting: Setting, top: dict[str, Any]) -> No
 
 def _writeback(entity: EntityRow, top: dict[str, Any], lines: Sequence[Built]) -> None:
     """Say which Dataverse events go out, and what is otherwise than in the toolkit when they do."""
-    if not entity.writeback:
-        if entity.messages:
-            entity.entry.change("Supported Messages without Enable Write Back to FHIR: nothing goes out")
+    if not entity.goes_out:
+        if entity.messages or entity.writeback:
+            what = "without Supported Messages" if entity.writeback else "is No, with Supported Messages"
+            entity.entry.change(f"Enable Write Back to FHIR {what}: nothing goes out")
+        else:
+            entity.entry.note("Enable Write Back to FHIR is No: no line says writeback: true")
         return
     top["writeback"] = list(entity.messages)
-    if not entity.messages:
-        del top["writeback"]
-        entity.entry.change("Enable Write Back to FHIR without Supported Messages: nothing goes out")
     if "create" in entity.messages:
         entity.entry.change(
             "a row that a user creates becomes a resource only with create_in_fhir: true, which is yours to say"
         )
     bare = [built for built in lines if built.bare and built.line.get("writeback")]
-    if bare and entity.messages:
+    if bare:
         columns = ", ".join(built.line["column"] for built in bare)
         entity.entry.change(
             f"lines without c ({columns}): the toolkit leaves an absent element absent, the relay makes it"

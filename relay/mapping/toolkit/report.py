@@ -18,11 +18,17 @@ class Entry:
     name: str
     source: str
     file: str = ""
+    notes: list[str] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
     losses: list[str] = field(default_factory=list)
 
+    def note(self, what: str) -> None:
+        """Tell what the row became, or why it needs no key, where nothing is otherwise than it was."""
+        if what not in self.notes:
+            self.notes.append(what)
+
     def change(self, what: str) -> None:
-        """Tell what the map says otherwise than the row."""
+        """Tell what is otherwise than in the toolkit."""
         if what not in self.changes:
             self.changes.append(what)
 
@@ -33,7 +39,7 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """Return the worst of what was told."""
+        """Return the worst of what was told; a note is nothing bad."""
         if self.losses:
             return "not carried"
         return "carried with change" if self.changes else "carried"
@@ -80,6 +86,7 @@ class Report:
                     "source": entry.source,
                     "file": entry.file,
                     "status": entry.status,
+                    "notes": entry.notes,
                     "changes": entry.changes,
                     "losses": entry.losses,
                 }
@@ -99,6 +106,7 @@ class Report:
             yield f"{entry.status}: {entry.name} ({entry.kind}, {entry.source})"
             yield from (f"    lost: {each}" for each in entry.losses)
             yield from (f"    changed: {each}" for each in entry.changes)
+            yield from (f"    note: {each}" for each in entry.notes)
         for title, each in (
             *(("not found in the export, say --column NAME=LOGICALNAME", name) for name in self.columns_not_found),
             *(("a column that is not read", name) for name in self.columns_not_read),

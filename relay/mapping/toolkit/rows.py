@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from relay.guid import canonical_guid
 from relay.mapping.toolkit.columns import TABLES, Found, Kind, find, folded
@@ -85,6 +85,14 @@ class EntityRow:
     parent_link: str
     attributes: list[AttributeRow] = field(default_factory=list)
 
+    @property
+    def goes_out(self) -> bool:
+        """Whether some event of its rows goes to FHIR."""
+        return self.writeback and bool(self.messages)
+
+
+R = TypeVar("R", EntityRow, AttributeRow)
+
 
 class Reader:
     """Turns records into entity maps, and tells in the report what it could not read."""
@@ -155,8 +163,7 @@ class Reader:
         rows: list[AttributeRow] = []
         for record in self._rows["attribute"]:
             parent = self._cell(record, "entity")
-            name = parent.shown or self._text(record, "table")
-            row = self._attribute(record, name if parent.text or not parent.value else "")
+            row = self._attribute(record, parent.shown or self._text(record, "table"))
             rows.append(row)
             fitting = named(entities, parent)
             if not fitting and (made := self._made_up(parent)) is not None:
@@ -164,7 +171,7 @@ class Reader:
                 fitting = [made]
             if len(fitting) == 1:
                 fitting[0].attributes.append(row)
-                row.entry.name = f"{fitting[0].name} / {row.column or row.name}"
+                row.entry.name = f"{fitting[0].name} / {_called(row)}"
             elif fitting:
                 row.entry.lose(f"{len(fitting)} entity maps are called {parent.shown}: which one is meant is not known")
             else:
@@ -196,7 +203,7 @@ class Reader:
 
     def _attribute(self, record: Record, parent: str) -> AttributeRow:
         column, name = self._text(record, "column").lower(), self._text(record, "name")
-        entry = self.report.entry("attribute map", f"{parent} / {column or name}".strip(" /"), record.source)
+        entry = self.report.entry("attribute map", f"{parent} / {column or name}", record.source)
         expansion = self._cell(record, "expansion")
         action = self._action(record, column, expansion)
         if not action:
@@ -205,9 +212,9 @@ class Reader:
         if folded(column) == NOT_APPLICABLE:
             column = ""
         if self._yes(record, "required", entry):
-            entry.change("FHIR Required Attribute needs no key: a write-back sends the whole resource")
+            entry.note("FHIR Required Attribute needs no key: a write-back sends the whole resource")
         if self._text(record, "metadata"):
-            entry.change("FHIR Attribute Metadata needs no key: the whole resource is read")
+            entry.note("FHIR Attribute Metadata needs no key: the whole resource is read")
         for key, label in (("template", "Is Template"), ("update_record", "Update Record")):
             if self._yes(record, key, entry):
                 entry.change(f"{label}: its effect is not documented")
@@ -304,7 +311,7 @@ class Reader:
         return False if text else None
 
 
-def named(rows: Sequence[Any], lookup: Cell) -> list[Any]:
+def named(rows: Sequence[R], lookup: Cell) -> list[R]:
     """Return the rows that a lookup means: the one of that id, else those of that name."""
     guid = canonical_guid(str(lookup.value or ""))
     by_id = [row for row in rows if guid and row.id == guid]
@@ -312,12 +319,17 @@ def named(rows: Sequence[Any], lookup: Cell) -> list[Any]:
     return by_id or [row for row in rows if name and row.name.casefold() == name]
 
 
+def _called(row: AttributeRow) -> str:
+    expand = f"expand {row.element_map}".strip() if row.action == "expand" else ""
+    return expand or row.column or row.name
+
+
 def lose_all(entity: EntityRow, why: str) -> None:
     """Tell an entity map, its attribute maps and their values that none of them is carried."""
     entity.entry.lose(why)
     for row in entity.attributes:
-        for each in (row, *row.values):
-            each.entry.lose(f"its entity map is not carried: {why}")
+        for entry in (row.entry, *(value.entry for value in row.values)):
+            entry.lose(f"its entity map is not carried: {why}")
 
 
 def _sides(name: str) -> tuple[str, str]:

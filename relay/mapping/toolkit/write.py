@@ -38,10 +38,11 @@ def _member(key: str, value: Any, indent: int, at: Place, remarks: Mapping[Place
         yield f"{margin}{_text(key)}:"
         for index, each in enumerate(value):
             yield from _item(each, indent + 2, (*at, index), remarks)
-    elif isinstance(value, Mapping) and value and (_holds_lines(value) or inside or len(at) == 1 and key in _BLOCK_AT_TOP):
-        yield f"{margin}{_text(key)}:"
-        yield from _block(value, indent + 2, at, remarks)
-    elif isinstance(value, Mapping) and value and len(short) > _WIDTH:
+    elif (
+        isinstance(value, Mapping)
+        and value
+        and (_holds_lines(value) or inside or (len(at) == 1 and key in _BLOCK_AT_TOP))
+    ) or (isinstance(value, Mapping) and value and len(short) > _WIDTH):
         yield f"{margin}{_text(key)}:"
         yield from _block(value, indent + 2, at, remarks)
     else:

@@ -1,0 +1,146 @@
+"""A row that users made becomes a resource: looked for by its identifiers first, made once, its id written on the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from relay.dataverse import quoting
+from relay.dataverse.batch import Request
+from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseRace
+from relay.errors import Failed, Transient
+from relay.fhir.client import BUSY, FhirClient, Hit, Token
+from relay.fhir.edits import apply_edits
+from relay.fhir.identifiers import dynamics_ids
+from relay.mapping.model import EntityMap, IdentifierMap, Resolve
+from relay.mapping.reverse import resource_of
+from relay.store.agreed import Agreed
+from relay.store.turns import Turns
+from relay.writeback.outgoing import Sent, fits, marks_of, refuse
+from relay.writeback.rows import Row, RowReader
+
+
+class Births:
+    """Makes resources of rows, each once. Raises Transient to be tried again, Failed for a person.
+
+    A FHIR server's conditional create need not be atomic (HAPI's is not: hapifhir/hapi-fhir issue 3141), so two tries at
+    once take turns by a note in the store; should that be lost, a server that keeps the condition still makes one.
+    """
+
+    def __init__(
+        self,
+        rows: RowReader,
+        dataverse: DataverseClient,
+        fhir: FhirClient,
+        *,
+        agreed: Agreed,
+        turns: Turns,
+        resolve: Resolve,
+        new_tag: Callable[[], str],
+    ) -> None:
+        self._rows = rows
+        self._dataverse = dataverse
+        self._fhir = fhir
+        self._agreed = agreed
+        self._turns = turns
+        self._resolve = resolve
+        self._new_tag = new_tag
+
+    async def bear(self, entity_map: EntityMap, guid: str) -> Sent:
+        """Find or make the resource that a row without a FHIR id stands for, and write its id on the row.
+
+        Raises Failed `several-matches`, `ambiguous-match`, `identifier-conflict`, `id-too-long` or `fhir-<status>`, and
+        Transient `unlinked-reference` while a row it points to has no FHIR id.
+        """
+        identifier = entity_map.identifier
+        if identifier is None:
+            return Sent("ignored", "no-identifier")
+        async with self._turns.taking(entity_map.table.name, guid):
+            return await self._bear(entity_map, identifier, guid)
+
+    async def _bear(self, entity_map: EntityMap, identifier: IdentifierMap, guid: str) -> Sent:
+        columns = dict.fromkeys((*entity_map.columns, *entity_map.outward.when, *entity_map.where))
+        row = await self._rows.read(entity_map, guid, columns, children=True)
+        if row is None:
+            return Sent("ignored", "row-gone")
+        values = row.view.values
+        if values.get(entity_map.key):
+            return Sent("linked")
+        if not fits(entity_map, values):
+            return Sent("ignored", "not-wanted")
+        own = (identifier.system, guid)
+        if (hit := await self._search(entity_map, identifier, row, own)) is not None:
+            await self._claim(entity_map, row, hit.id)
+            return Sent("linked")
+        outgoing = resource_of(entity_map, row.view, self._resolve)
+        refuse(outgoing)
+        entries = [*outgoing.resource.get("identifier", ()), {"system": identifier.system, "value": guid}]
+        text = _dump({**outgoing.resource, "identifier": entries})
+        made = await self._fhir.create(entity_map.resource, text, own)
+        if made.status in BUSY or made.status == 409:  # noqa: PLR2004 - HAPI's word for two at once
+            message = f"the FHIR server answered {made.status} to a create"
+            raise Transient(message, code=f"fhir-{made.status}", retry_after=made.retry_after)
+        if not made.id:
+            codes = f" ({', '.join(made.codes)})" if made.codes else ""
+            raise Failed(f"the FHIR server answered {made.status}{codes} to a create", code=f"fhir-{made.status}")
+        await self._claim(entity_map, row, made.id)
+        tracked = entity_map.outward.tracked
+        if tracked:
+            await self._agreed.put(entity_map.table.name, guid, marks_of(self._agreed, entity_map, row, tracked))
+        return Sent("created")
+
+    async def _search(self, entity_map: EntityMap, identifier: IdentifierMap, row: Row, own: Token) -> Hit | None:
+        """Return the one resource that carries the row's GUID or an identifier of it; one without a system names nobody."""
+        tokens = {own: None}
+        for each in row.view.children.get(identifier.table.name, ()):
+            system, value = (
+                str(each.values.get(column) or "").strip()
+                for column in (identifier.system_column, identifier.value_column)
+            )
+            if system and value:
+                tokens[system, value] = None
+        found = await self._fhir.search(entity_map.resource, list(tokens))
+        if found.several:
+            message = f"several {entity_map.resource} resources carry this row's identifiers"
+            raise Failed(message, code="several-matches", at="identifier")
+        if not found.hits:
+            return None
+        current, old = dynamics_ids(json.loads(found.hits[0].text), own[0])
+        if any(each != own[1] for each in current) or own[1] in old:
+            message = "the resource with this row's identifiers carries another Dynamics identifier"
+            raise Failed(message, code="identifier-conflict", at="identifier")
+        return found.hits[0]
+
+    async def _claim(self, entity_map: EntityMap, row: Row, fhir_id: str) -> None:
+        """Write the FHIR id on the row, unless another row carries it or somebody changed this one meanwhile."""
+        table, column = entity_map.table, entity_map.table.columns[entity_map.key]
+        if column.max_length is not None and len(fhir_id) > column.max_length:
+            raise Failed(
+                f"{column.name} holds {column.max_length} characters, the id has {len(fhir_id)}",
+                code="id-too-long",
+                at=column.name,
+            )
+        where = (quoting.equals(name, value) for name, value in entity_map.where.items())
+        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
+        url = quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
+        page = await self._dataverse.get(url)
+        if any(
+            each[entity_map.key] == fhir_id and str(each[table.primary_id]).lower() != row.id for each in page["value"]
+        ):
+            raise Failed(
+                f"another row of {table.name} stands for this resource", code="ambiguous-match", at=entity_map.key
+            )
+        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
+        try:
+            await self._dataverse.send(
+                Request("PATCH", url, {entity_map.key: fhir_id}, headers={"If-Match": row.etag or "*"})
+            )
+        except DataverseRace as error:
+            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
+
+
+def _dump(resource: Mapping[str, Any]) -> str:
+    """Write a resource that the relay made; numbers keep their digits."""
+    return apply_edits('{"resourceType":""}', [((name,), value) for name, value in resource.items()])
