@@ -21,6 +21,7 @@ from relay.store.agreed import Agreed
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.open import open_store
 from relay.store.work import Backoff, DeadLetters
+from relay.store.written import WrittenColumns
 from relay.telemetry import Pseudonyms
 
 if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is felt there first
@@ -67,6 +68,7 @@ class Relay:
         self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
         self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
         self.agreed = Agreed(self.store, self.pseudonyms)
+        self.written = WrittenColumns(self.store, self.pseudonyms)
         self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
         self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
 
@@ -239,6 +241,7 @@ class Relay:
         before = self.seams.now() - timedelta(days=self.settings.retention_days)
         gone = await self.inbound.expire(before)
         gone += await self.ledger.expire(before)
+        gone += await self.written.expire(before)
         return gone + await self.dead_letters.expire(before)
 
     async def ready(self) -> Mapping[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import PurePath
+from typing import Any, TypeVar
 
 from relay.dataverse.client import DataverseClient
 from relay.errors import Transient
@@ -13,9 +15,10 @@ from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.apply import Applied, Raced, apply
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.locate import Locator
-from relay.inbound.operations import Child
+from relay.inbound.located import Agreements, Located
+from relay.inbound.operations import Child, Planned
 from relay.inbound.outcome import Report
-from relay.inbound.plan import PlanOptions, plan
+from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
@@ -23,13 +26,17 @@ from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
 from relay.mapping.translate import translate
 from relay.settings import Settings
+from relay.store.agreed import Agreed
 
 ROUNDS = 5
+SIDE_BY_SIDE = 16  # calls to the store
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +52,15 @@ class Carried:
 class Carrier:
     """Carries bundles out; what is written twice is the same both times, so any step may be the last."""
 
-    def __init__(self, settings: Settings, maps: MapSet, dataverse: DataverseClient, write_back: WriteBack) -> None:
+    def __init__(
+        self, settings: Settings, maps: MapSet, dataverse: DataverseClient, write_back: WriteBack, agreed: Agreed
+    ) -> None:
         self._settings = settings
         self._maps = maps
         self._dataverse = dataverse
         self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
+        self._agreed = agreed
         self._options = PlanOptions(
             source_name=settings.source_name,
             row_gone=settings.row_gone,
@@ -80,7 +90,7 @@ class Carrier:
             reports[entry.index] = report
             unmapped = self._maps.for_resource(entry.resource_type) is None and entry.resource is not None
             if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
-                report.issues.append(_NO_MAP)
+                report.issues.append(self._no_map(entry))
             elif entry.problem is not None:
                 report.result = "failed"
                 report.issues.append(entry.problem)
@@ -93,7 +103,7 @@ class Carrier:
     def _draft(self, entry: Entry, references: References, report: Report) -> Draft | None:
         entity_map = self._maps.for_resource(entry.resource_type)
         if entity_map is None:
-            report.issues.append(_NO_MAP)
+            report.issues.append(self._no_map(entry))
             return None
         resource: Mapping[str, Any] = entry.resource or {}
         report.table = entity_map.table.name
@@ -106,6 +116,13 @@ class Carrier:
             return None
         return draft
 
+    def _no_map(self, entry: Entry) -> Issue:
+        """Say why a type is passed over: there is no map, or somebody disabled it."""
+        disabled = self._maps.disabled(entry.resource_type)
+        if disabled is None:
+            return _NO_MAP
+        return Issue("warning", "map-disabled", f"the map in {PurePath(disabled.file).name} is disabled")
+
     async def _write(self, drafts: Mapping[int, Draft], reports: Mapping[int, Report], tag: str) -> Applied:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
@@ -116,6 +133,7 @@ class Carrier:
             if not pending:
                 break
             located = await self._locator.locate(list(pending.values()), chosen)
+            located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, self._options)
             applied = await apply(self._dataverse, planned, tag)
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
@@ -125,9 +143,10 @@ class Carrier:
             written |= {planned.number: (planned.row_id, list(planned.children)) for planned in there}
             done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
-            for each in planned.resources:
-                if each.number not in unwritten:
-                    reports[each.number].take(each)
+            through = [each for each in planned.resources if each.number not in unwritten]
+            for each in through:
+                reports[each.number].take(each)
+            await self._agree(through)
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
             raced = (each.planned for each in applied.raced.values())
@@ -140,6 +159,20 @@ class Carrier:
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
         return done
+
+    async def _agreements(self, drafts: Iterable[Draft], located: Located) -> Agreements | None:
+        """Read what was agreed on for the rows whose map tracks columns; None, and no call, when no map does."""
+        tracking = [draft for draft in drafts if draft.map.outward.tracked]
+        if not tracking:
+            return None
+        rows = rows_meant(tracking, located, self._options)
+        marks = await _side_by_side(self._agreed.get(table, guid) for table, guid in rows)
+        return Agreements(self._agreed.mark, dict(zip(rows, marks, strict=True)))
+
+    async def _agree(self, planned: Iterable[Planned]) -> None:
+        """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
+        agree = [each for each in planned if each.marks and each.result != "failed"]
+        await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
 
     @staticmethod
     def _lost(raced: Raced, report: Report, done: Applied) -> None:
@@ -189,6 +222,17 @@ class Carrier:
                 still_open.append(link.row_id)
         # Should the setting change to inline, the events of these rows are not to be taken for done.
         return tuple(report.row_id for report in reports.values() if report.row_id) if by_event else tuple(still_open)
+
+
+async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Make calls to the store, a bounded number at once; returns their answers in order."""
+    gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+    async def made(call: Awaitable[T]) -> T:
+        async with gate:
+            return await call
+
+    return await asyncio.gather(*map(made, calls))
 
 
 def _name(entry: Entry) -> str:

@@ -16,6 +16,7 @@ from relay.dataverse.keys import concept_keys, row_key
 from relay.errors import Transient
 from relay.inbound.identity import match_values
 from relay.inbound.located import Located, Row
+from relay.inbound.nesting import targets_of, walked
 from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
 
@@ -41,7 +42,7 @@ class Wanted:
     identifiers: dict[str, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))  # type → values
     matches: dict[str, dict[tuple[Scalar, ...], None]] = field(default_factory=lambda: defaultdict(dict))
 
-    def target(self, target: Target | None) -> None:
+    def target(self, target: Target) -> None:
         """Ask for what a lookup column points to."""
         match target:
             case ByFhirId(type=kind, id=fhir_id):
@@ -52,8 +53,6 @@ class Wanted:
                 self.concepts[number][code] = None
                 for key in concept_keys(number, code):
                     self.guids[CONCEPT_TABLE][key] = None
-            case None:
-                pass
 
 
 def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) -> Wanted:
@@ -70,11 +69,8 @@ def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) ->
             wanted.guids[draft.map.table.name][claim] = None
         if (values := match_values(draft)) is not None:
             wanted.matches[kind][values] = None
-        for target in draft.lookups.values():
+        for _, target in targets_of(draft):
             wanted.target(target)
-        for child in draft.children:
-            for target in child.lookups.values():
-                wanted.target(target)
     return wanted
 
 
@@ -120,10 +116,12 @@ class Locator:
                 yield from self._rows_by_id(entity_map, ids, located)
         for kind, ids in wanted.parents.items():
             if entity_map := self._maps.for_resource(kind):
-                for expansion in entity_map.expansions:
-                    yield from self._children_by_id(entity_map, expansion, ids, located)
+                yield from self._descendants_by_id(entity_map, ids, located)
         for table, guids in wanted.guids.items():
             yield from self._rows_by_guid(table, guids, located)
+            for path in self._paths_of(table):
+                # Of a child row that is asked for by its key: it may have lost its parent, and what hangs on it not.
+                yield from self._descendants(path[-1].expansions, guids, located)
         for kind, matches in wanted.matches.items():
             if entity_map := self._maps.for_resource(kind):
                 yield from self._rows_by_match(entity_map, matches, located)
@@ -150,8 +148,7 @@ class Locator:
         maps = self._maps.for_table(table)
         facts = self._maps.tables[table]
         columns = dict.fromkeys(column for entity_map in maps for column in selected(entity_map))
-        children = (each for entity_map in self._maps for each in entity_map.expansions if each.table.name == table)
-        columns |= dict.fromkeys(column for expansion in children for column in selected_of_child(expansion))
+        columns |= dict.fromkeys(column for path in self._paths_of(table) for column in selected_of_child(path[-1]))
         columns.pop(facts.primary_id, None)
 
         def fold(rows: Iterable[Mapping[str, Any]]) -> None:
@@ -188,16 +185,33 @@ class Locator:
             url = quoting.query(entity_map.table.entity_set, select=selected(entity_map), filter=condition)
             yield Request("GET", url), fold
 
-    def _children_by_id(
-        self, entity_map: EntityMap, expansion: ExpansionMap, ids: Iterable[str], located: Located
+    def _paths_of(self, table: str) -> Iterator[tuple[ExpansionMap, ...]]:
+        """Yield the expansions into a table, each after those that it stands in."""
+        for entity_map in self._maps:
+            yield from (path for path in walked(entity_map.expansions) if path[-1].table.name == table)
+
+    def _descendants_by_id(
+        self, entity_map: EntityMap, ids: Iterable[str], located: Located
     ) -> Iterator[tuple[Request, Fold]]:
-        navigation = expansion.table.columns[expansion.lookup].navigation[entity_map.table.name]
-        for chunk in chunked(findable(ids, entity_map.table, entity_map.key), OR_TERMS):
-            parents = quoting.any_of(
-                *(quoting.equals(entity_map.key, fhir_id, through=navigation) for fhir_id in chunk)
-            )
-            condition = quoting.both(parents, *where_filters(entity_map, through=navigation))
-            yield self._children(expansion, condition, located)
+        """Read what hangs on the rows with these FHIR ids, children and their children in the same call."""
+        findables = findable(ids, entity_map.table, entity_map.key)
+        for path in walked(entity_map.expansions):
+            upwards = _upwards(path, entity_map.table)
+            for chunk in chunked(findables, OR_TERMS):
+                parents = quoting.any_of(*(_along(upwards, quoting.equals(entity_map.key, each)) for each in chunk))
+                where = (_along(upwards, each) for each in where_filters(entity_map))
+                yield self._children(path[-1], quoting.both(parents, *where), located)
+
+    def _descendants(
+        self, expansions: Iterable[ExpansionMap], guids: Iterable[str], located: Located
+    ) -> Iterator[tuple[Request, Fold]]:
+        """Read what hangs on the rows with these GUIDs."""
+        for path in walked(expansions):
+            upwards = _upwards(path[1:], path[0].table)
+            for chunk in chunked(guids, OR_TERMS):
+                lookup = f"_{path[0].lookup}_value"
+                parents = (_along(upwards, quoting.equals(lookup, UUID(guid))) for guid in chunk)
+                yield self._children(path[-1], quoting.any_of(*parents), located)
 
     @staticmethod
     def _taken(keyed: Iterable[tuple[Draft, str]], taken: set[str]) -> Iterator[tuple[Request, Fold]]:
@@ -222,13 +236,12 @@ class Locator:
         self, lost: Iterable[Draft], remade: Iterable[tuple[str, str]], located: Located
     ) -> Iterator[tuple[Request, Fold]]:
         """Read what the first call could not name: rows by key alone, children of rows not found by FHIR id."""
-        parents: dict[int, tuple[ExpansionMap, dict[str, None]]] = {}
+        parents: dict[str, tuple[EntityMap, dict[str, None]]] = {}
         alone: dict[str, list[str]] = defaultdict(list)
         for table, guid in remade:
             alone[table].append(guid)
             for entity_map in self._maps.for_table(table):
-                for expansion in entity_map.expansions:
-                    parents.setdefault(id(expansion), (expansion, {}))[1][guid] = None
+                parents.setdefault(entity_map.resource, (entity_map, {}))[1][guid] = None
         for table, keys in alone.items():
             yield from self._rows_by_guid(table, keys, located)
         for draft in lost:
@@ -236,14 +249,10 @@ class Locator:
             found = [located.guids.get((draft.map.table.name, claim)) for claim in draft.claims]
             found += located.matched.get((draft.map.resource, values), []) if values is not None else []
             for row in found:
-                for expansion in draft.map.expansions if row is not None else ():
-                    parents.setdefault(id(expansion), (expansion, {}))[1][row.id] = None  # type: ignore[union-attr]
-        for expansion, guids in parents.values():
-            for chunk in chunked(guids, OR_TERMS):
-                condition = quoting.any_of(
-                    *(quoting.equals(f"_{expansion.lookup}_value", UUID(guid)) for guid in chunk)
-                )
-                yield self._children(expansion, condition, located)
+                if row is not None:
+                    parents.setdefault(draft.map.resource, (draft.map, {}))[1][row.id] = None
+        for entity_map, guids in parents.values():
+            yield from self._descendants(entity_map.expansions, guids, located)
 
     @staticmethod
     def _children(expansion: ExpansionMap, condition: str, located: Located) -> tuple[Request, Fold]:
@@ -298,7 +307,7 @@ def wire_name(table: Table, column: str) -> str:
 def selected(entity_map: EntityMap) -> tuple[str, ...]:
     """Return the `$select` of a mapped table: its primary key and every column the map speaks of."""
     table = entity_map.table
-    columns = (entity_map.key, *entity_map.where, *entity_map.columns)
+    columns = (entity_map.key, *entity_map.where, *entity_map.columns, *entity_map.outward.when)
     return (table.primary_id, *dict.fromkeys(wire_name(table, column) for column in columns if column))
 
 
@@ -310,10 +319,24 @@ def selected_of_child(expansion: ExpansionMap) -> tuple[str, ...]:
     return (table.primary_id, *dict.fromkeys(names))
 
 
-def where_filters(entity_map: EntityMap, *, through: str = "") -> Iterator[str]:
-    """Yield the conditions of the map's `where`, seen through a navigation property when one is named."""
+def where_filters(entity_map: EntityMap) -> Iterator[str]:
+    """Yield the conditions of the map's `where`."""
     for column, value in entity_map.where.items():
-        yield quoting.equals(column, value, through=through)
+        yield quoting.equals(column, value)
+
+
+def _upwards(path: Sequence[ExpansionMap], table: Table) -> tuple[str, ...]:
+    """Return the navigation properties that lead from an expansion's rows to those of `table`, on which the path begins."""
+    steps: list[str] = []
+    for expansion in path:
+        steps.insert(0, expansion.table.columns[expansion.lookup].navigation[table.name])
+        table = expansion.table
+    return tuple(steps)
+
+
+def _along(navigations: Iterable[str], condition: str) -> str:
+    """Ask a condition of the row that these navigation properties lead to, one after the other."""
+    return "".join(f"{quoting.set_name(each)}/" for each in navigations) + condition
 
 
 def _equals(table: Table, column: str, value: Scalar) -> str:

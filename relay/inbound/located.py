@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from relay.mapping.model import EntityMap, ExpansionMap, Scalar
+from relay.mapping.model import Column, EntityMap, ExpansionMap, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,24 @@ class Row:
         value = self.values.get(f"_{column}_value")
         return value.lower() if isinstance(value, str) else None
 
+    def value(self, column: Column) -> Any:
+        """Return what the row holds in a column, of a lookup the GUID."""
+        return self.lookup(column.name) if column.targets else self.values.get(column.name)
+
 
 MatchValues = tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreements:
+    """What both sides last agreed on, for rows whose map tracks columns with two writers.
+
+    `mark` makes the mark of a column's value in one row (table, GUID, column, value); `marks` are those that the store
+    has, by (table, GUID), each by column.
+    """
+
+    mark: Callable[[str, str, Column, Any], str]
+    marks: Mapping[tuple[str, str], Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -33,8 +49,8 @@ class Located:
 
     `keyed` holds rows whose key column equals the FHIR id to the letter, per resource type. `guids` holds the rows
     read by primary key, per table. `matched` holds rows without a FHIR id by their match values, per resource type.
-    `children` holds child rows by (expansion table, lookup, parent GUID). `identified` holds parents by
-    (resource type, system, value).
+    `children` holds child rows by (expansion table, lookup, parent GUID); the parent may be a child row itself.
+    `identified` holds parents by (resource type, system, value). `agreed` is None where no map tracks columns.
     """
 
     keyed: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
@@ -43,6 +59,7 @@ class Located:
     children: dict[tuple[str, str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
     concepts: dict[tuple[int, str], str] = field(default_factory=dict)
     identified: dict[tuple[str, str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    agreed: Agreements | None = None
 
     def by_fhir_id(self, resource_type: str, fhir_id: str) -> list[Row]:
         """Return the rows that carry this FHIR id."""

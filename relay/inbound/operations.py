@@ -54,6 +54,7 @@ class Planned:
     """One resource and what is to be done for it; `number` is its entry's index in the bundle.
 
     `operations` are the row and its children, carried out whole or not at all; `afterwards` closes reference cycles.
+    `marks` are, by column, the marks of values that both sides agree on once the operations are done.
     """
 
     number: int
@@ -64,20 +65,29 @@ class Planned:
     afterwards: list[Operation] = field(default_factory=list)
     children: list[Child] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
+    marks: dict[str, str] = field(default_factory=dict)
 
     def fail(self, code: str, message: str, at: str = "") -> None:
         """Make this resource one that nothing is written of, for this reason."""
-        self.result = "failed"
-        self.issues.append(Issue("error", code, message, at))
-        self.operations.clear()
-        self.afterwards.clear()
-        self.children.clear()
-        self.row_id = ""
+        self._give_up("failed", Issue("error", code, message, at))
+
+    def skip(self, reason: Issue) -> None:
+        """Make this resource one that need not be written, for this reason."""
+        self._give_up("skipped", reason)
 
     def fail_after_write(self, code: str, message: str, at: str = "") -> None:
         """Note that the row is there but not all of it could be written: it fails, and keeps its row and children."""
         self.result = "failed"
         self.issues.append(Issue("error", code, message, at))
+
+    def _give_up(self, result: Result, reason: Issue) -> None:
+        self.result = result
+        self.issues.append(reason)
+        self.operations.clear()
+        self.afterwards.clear()
+        self.children.clear()
+        self.marks.clear()
+        self.row_id = ""
 
 
 @dataclass(frozen=True, slots=True)

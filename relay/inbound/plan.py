@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from relay.dataverse.batch import MAX_OPERATIONS
-from relay.dataverse.keys import concept_keys, row_key
+from relay.dataverse.keys import row_key
 from relay.errors import Failed
+from relay.inbound.agreement import weigh
 from relay.inbound.children import plan_children
 from relay.inbound.identity import Identity, claimed_twice, identify
 from relay.inbound.located import Located, Row
+from relay.inbound.nesting import targets_of
 from relay.inbound.operations import Operation, Plan, Planned
+from relay.inbound.resolve import CONCEPTS, NOT_LINKED, Meant, Resolver
 from relay.inbound.rows import Links, create_body, update_body
 from relay.mapping.load import MapSet
-from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, Issue, Table, Target
-
-CONCEPTS = "msemr_codeableconcept"
+from relay.mapping.model import Concept, Draft, Issue, Table, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +37,31 @@ class PlanOptions:
 def plan(drafts: Mapping[int, Draft], located: Located, maps: MapSet, options: PlanOptions) -> Plan:
     """Return what to write so that Dataverse holds these drafts; a resource that cannot be carried out is `failed`."""
     planner = _Planner(located, maps, options)
-    planner.identify(drafts)
-    planner.refuse_unresolved()
+    planner.resolve(planner.identify(drafts))
     resources = planner.write_order()
     return Plan(planner.missing_concepts(), tuple(resources))
 
 
-@dataclass(slots=True)
+def rows_meant(drafts: Iterable[Draft], located: Located, options: PlanOptions) -> list[tuple[str, str]]:
+    """Return (table, GUID) of the rows that are there and that these drafts mean, without doubles."""
+    found: dict[tuple[str, str], None] = {}
+    for draft in drafts:
+        derived = row_key(options.source_name, draft.map.resource, draft.id)
+        with suppress(Failed):  # planning tells
+            row = identify(draft, located, row_gone=options.row_gone, derived=derived).row
+            if row is not None:
+                found[draft.map.table.name, row.id] = None
+    return list(found)
+
+
+@dataclass(frozen=True, slots=True)
 class _Known:
-    """A draft whose row is known: the one it has, or the key it will get."""
+    """A draft whose row is known, the one it has or the key it will get, and what its lookups mean."""
 
     planned: Planned
     row: Row | None
-    targets: dict[Target, str] = field(default_factory=dict)
+    meant: Meant
+    targets: Mapping[Target, str]
 
 
 class _Planner:
@@ -58,10 +72,10 @@ class _Planner:
         self._maps = maps
         self._options = options
         self._known: dict[int, _Known] = {}
-        self._numbers: dict[tuple[str, str], int] = {}
         self._settled: list[Planned] = []
+        self._resolver = Resolver(located, {})
 
-    def identify(self, drafts: Mapping[int, Draft]) -> None:
+    def identify(self, drafts: Mapping[int, Draft]) -> dict[int, tuple[Row | None, Meant]]:
         """Step 1: decide which row each draft means, and drop the drafts that may not or need not be written."""
         identities: dict[int, Identity] = {}
         for number, draft in drafts.items():
@@ -69,55 +83,43 @@ class _Planner:
             try:
                 identities[number] = identify(draft, self._located, row_gone=self._options.row_gone, derived=derived)
             except Failed as failure:
-                self._fail(number, draft, failure)
+                self._settle(number, draft, failure)
         twice = claimed_twice(identities, {number: drafts[number].map for number in identities})
+        identified: dict[int, tuple[Row | None, Meant]] = {}
         for number, identity in identities.items():
-            draft = drafts[number]
+            draft, row = drafts[number], identity.row
             if number in twice:
                 message = "two resources of this bundle mean the same row"
-                self._fail(number, draft, Failed(message, code="identity-conflict"))
-                continue
-            if identity.row is None and draft.map.create == "linked":
-                self._fail(number, draft, Failed("`create: linked` is not supported yet", code="unsupported"))
-                continue
-            planned = Planned(number, draft, "unchanged", identity.row.id if identity.row else self._derived(draft))
-            if (reason := self._skip_reason(draft, identity.row)) is not None:
-                planned.result = "skipped"
-                planned.row_id = identity.row.id if identity.row else ""
-                planned.issues.append(reason)
-                self._settled.append(planned)
-                continue
-            self._known[number] = _Known(planned, identity.row)
-            self._numbers[draft.map.resource, draft.id] = number
+                self._settle(number, draft, Failed(message, code="identity-conflict"))
+            elif (reason := self._skip_reason(draft, row)) is not None:
+                self._settle(number, draft, reason, row.id if row else "")
+            else:
+                identified[number] = row, Meant(draft, row.id if row else self._derived(draft), row is None)
+        return identified
 
-    def refuse_unresolved(self) -> None:
-        """Step 2: a resource is written only if all its references mean a row; refusing one may refuse others."""
-        while True:
-            refused = False
-            for number, known in list(self._known.items()):
-                known.targets.clear()
-                for at, target in _targets(known.planned.draft):
-                    try:
-                        known.targets[target] = self._resolve(target, at)
-                    except Failed as failure:
-                        self._drop(number, failure)
-                        refused = True
-                        break
-            if not refused:
-                return
+    def resolve(self, identified: Mapping[int, tuple[Row | None, Meant]]) -> None:
+        """Step 2: find what the lookups mean, and drop the drafts that cannot or need not be written because of it."""
+        self._resolver = Resolver(self._located, {number: meant for number, (_, meant) in identified.items()})
+        dropped = self._resolver.settle()
+        for number, (row, meant) in identified.items():
+            if number in dropped:
+                self._settle(number, meant.draft, dropped[number])
+            else:
+                planned = Planned(number, meant.draft, "unchanged", meant.row_id)
+                self._known[number] = _Known(planned, row, meant, self._resolver.targets(number))
 
     def write_order(self) -> list[Planned]:
         """Step 3: rows after the rows they point to; the lowest entry of a cycle goes first and is completed later."""
         written: set[int] = set()
         unwritten = {known.planned.row_id for known in self._known.values() if known.row is None}
-        waiting = {number: self._needs(number) for number in sorted(self._known)}
+        waiting = {number: self._resolver.needs(number) for number in sorted(self._known)}
         ordered: list[Planned] = []
         while waiting:
             ready = [number for number, needs in waiting.items() if needs <= written]
             for number in ready or [_lowest_of_a_cycle(waiting)]:
                 del waiting[number]
                 self._fill(self._known[number], unwritten)
-                unwritten.discard(self._known[number].planned.row_id)
+                unwritten.discard(self._known[number].meant.row_id)
                 written.add(number)
                 ordered.append(self._known[number].planned)
         self._refuse_dependents()
@@ -129,14 +131,15 @@ class _Planner:
         missing = {
             (target.type, target.code): target
             for known in self._known.values()
-            if known.planned.result != "failed"
+            if known.planned.result not in ("failed", "skipped")
             for target in known.targets
             if isinstance(target, Concept) and (target.type, target.code) not in self._located.concepts
         }
         if table is None:
             return ()
         return tuple(
-            _concept(table, target, self._concept_key(*names, "msemr_code")) for names, target in missing.items()
+            _concept(table, target, self._resolver.concept_key(*names, "msemr_code"))
+            for names, target in missing.items()
         )
 
     # --- the parts of the steps
@@ -144,36 +147,34 @@ class _Planner:
     def _derived(self, draft: Draft) -> str:
         return row_key(self._options.source_name, draft.map.resource, draft.id)
 
-    def _fail(self, number: int, draft: Draft, failure: Failed) -> None:
-        planned = Planned(number, draft, "failed")
-        planned.fail(failure.code, str(failure), failure.at)
+    def _settle(self, number: int, draft: Draft, reason: Failed | Issue, row_id: str = "") -> None:
+        """Note that nothing is written of a draft: it failed, or it is skipped and its row stays as it is."""
+        planned = Planned(number, draft, "unchanged")
+        if isinstance(reason, Failed):
+            planned.fail(reason.code, str(reason), reason.at)
+        else:
+            planned.skip(reason)
+            planned.row_id = row_id
         self._settled.append(planned)
 
-    def _drop(self, number: int, failure: Failed) -> None:
-        known = self._known.pop(number)
-        draft = known.planned.draft
-        del self._numbers[draft.map.resource, draft.id]
-        self._fail(number, draft, failure)
-
     def _refuse_dependents(self) -> None:
-        """Refuse what points to a row that is not going to be made after all, and what points to that in turn."""
+        """Drop what points to a row that is not going to be made after all, and what points to that in turn."""
+        new = [known for known in self._known.values() if known.row is None]
         gone: set[str] = set()
-        while True:
-            failed = [
-                each.planned for each in self._known.values() if each.row is None and each.planned.result == "failed"
-            ]
-            missing = {self._derived(planned.draft) for planned in failed}
-            if missing == gone:
-                return
-            gone = missing
-            for known in self._known.values():
-                planned = known.planned
-                lost = (at for at, target in _targets(planned.draft) if known.targets[target] in gone)
-                if planned.result != "failed" and (at := next(lost, None)) is not None:
-                    planned.fail("unresolved-reference", "the resource that is referred to was refused", at)
-
-    def _is_new(self, number: int) -> bool:
-        return self._known[number].row is None
+        more = {known.meant.row_id for known in new if known.planned.result == "failed"}
+        while more:
+            gone |= more
+            more = {known.meant.row_id for known in new if not gone.isdisjoint(known.targets.values())} - gone
+        for known in self._known.values() if gone else ():
+            draft, planned = known.meant.draft, known.planned
+            lost = [at for at, target in targets_of(draft) if known.targets[target] in gone]
+            if planned.result == "failed" or not lost:
+                continue
+            rows = {guid for target, guid in known.targets.items() if not isinstance(target, Concept)}
+            if known.meant.must_be_linked and rows <= gone:
+                planned.skip(NOT_LINKED)
+            else:
+                planned.fail("unresolved-reference", "the resource that is referred to was refused", lost[0])
 
     def _skip_reason(self, draft: Draft, row: Row | None) -> Issue | None:
         if row is None:
@@ -196,36 +197,6 @@ class _Planner:
                 return int(new) < int(old)
         return False
 
-    def _resolve(self, target: Target, at: str) -> str:
-        """Return the GUID of the row that a lookup means; raises Failed `unresolved-reference` when there is none."""
-        match target:
-            case Concept(type=number, code=code):
-                return self._located.concepts.get((number, code)) or self._concept_key(number, code, at)
-            case ByFhirId(type=kind, id=fhir_id):
-                if (other := self._numbers.get((kind, fhir_id))) is not None:
-                    return self._known[other].planned.row_id
-                found = [row.id for row in self._located.by_fhir_id(kind, fhir_id)]
-            case ByIdentifier(type=kind, system=system, value=value):
-                found = list(self._located.identified.get((kind, system, value), ()))
-        if len(found) == 1:
-            return found[0]
-        code = "ambiguous-reference" if found else "unresolved-reference"
-        raise Failed(f"{len(found)} rows stand for the {kind} that is referred to", code=code, at=at)
-
-    def _concept_key(self, number: int, code: str, at: str) -> str:
-        """Return the key of a concept to create; one under which a user made another concept is passed over."""
-        for key in concept_keys(number, code):
-            if (CONCEPTS, key) not in self._located.guids:
-                return key
-        raise Failed("every key for this codeable concept is taken by another one", code="identity-conflict", at=at)
-
-    def _needs(self, number: int) -> set[int]:
-        """Return the drafts whose rows must be there before this one's."""
-        known = self._known[number]
-        targets = {target for target in known.targets if isinstance(target, ByFhirId)}
-        numbers = {self._numbers.get((target.type, target.id)) for target in targets}
-        return {other for other in numbers if other is not None and self._is_new(other)}
-
     def _fill(self, known: _Known, later: AbstractSet[str]) -> None:
         """Write down the operations of one resource; lookups to rows that come later are set afterwards."""
         planned, row = known.planned, known.row
@@ -238,11 +209,14 @@ class _Planner:
             planned.fail(failure.code, str(failure), failure.at)
             return
         touched = bool(planned.operations) and planned.result == "updated"
+        weighed = weigh(draft, row, planned.row_id, self._located.agreed, links)
+        planned.issues += weighed.issues
+        planned.marks |= weighed.marks
         if row is None:
             body = create_body(draft.map.table, draft.columns, draft.lookups, links)
             planned.operations.insert(0, Operation("create", table, planned.row_id, body, "new"))
             planned.result = "created"
-        elif body := update_body(draft, row, links, touched=touched):
+        elif body := update_body(draft, row, links, touched=touched, left_out=weighed.left_out):
             reason = "changed: " + ", ".join(sorted(body))
             planned.operations.insert(0, Operation("update", table, row.id, body, reason, row.etag))
             planned.result = "updated"
@@ -264,13 +238,6 @@ def _lowest_of_a_cycle(waiting: Mapping[int, AbstractSet[int]]) -> int:
         number = min(waiting[number] & waiting.keys())
     path = list(walked)
     return min(path[path.index(number) :])
-
-
-def _targets(draft: Draft) -> list[tuple[str, Target]]:
-    """List (column, target) of the draft's lookups and of its children's."""
-    pairs = list(draft.lookups.items())
-    pairs += [pair for child in draft.children for pair in child.lookups.items()]
-    return [(column, target) for column, target in pairs if target is not None]
 
 
 def _concept(table: Table, target: Concept, key: str) -> Operation:

@@ -67,15 +67,19 @@ def create_body(table: Table, columns: Mapping[str, Scalar], lookups: Lookups, l
     return body
 
 
-def update_body(draft: Draft, row: Row, links: Links, *, touched: bool) -> dict[str, Any]:
-    """Return the body of an update: only what differs; empty when nothing does.
+def update_body(
+    draft: Draft, row: Row, links: Links, *, touched: bool, left_out: AbstractSet[str] = frozenset()
+) -> dict[str, Any]:
+    """Return the body of an update: only what differs and is not left out; empty when nothing is.
 
     FHIR version and time travel with another change (`touched`: one of the children's), never alone, so that the
     echo of a write-back writes nothing.
     """
     entity_map = draft.map
     stamps = (entity_map.version, entity_map.last_updated)
-    body = changed_columns(entity_map.table, draft.columns, draft.lookups, row, links)
+    columns = {name: value for name, value in draft.columns.items() if name not in left_out}
+    lookups = {name: target for name, target in draft.lookups.items() if name not in left_out}
+    body = changed_columns(entity_map.table, columns, lookups, row, links)
     stamped = {name: body.pop(name) for name in stamps if name in body}
     return body | stamped if body or touched else {}
 

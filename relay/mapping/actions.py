@@ -128,7 +128,7 @@ class Copy(Sourced[CopyShape]):
                 into.misfit(path)
                 return
             except Unfit as unfit:
-                into.unfit(unfit, path)
+                into.unfit(unfit, path, source)
                 return
             if self.cuts and converted is not value:
                 into.issue("information", "truncated", f"{reading.column} holds the beginning of the text", path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from relay.errors import MapError
@@ -185,9 +186,10 @@ class Building:
         """Report that the element at `path` has another JSON shape than FHIR gives it."""
         self.issue("error", "invalid-element", "the JSON here is not what FHIR R4 has at this element", path)
 
-    def unfit(self, unfit: Unfit, path: Path) -> None:
-        """Report that a value does not fit its column."""
-        self.issue(unfit.severity, unfit.code, str(unfit), path)
+    def unfit(self, unfit: Unfit, path: Path, source: Source) -> None:
+        """Report that a value does not fit its column, and which line of the map wanted it there."""
+        where = f"{PurePath(source.file).name}:{source.line}"
+        self.issue(unfit.severity, unfit.code, f"{unfit} ({where})", path)
 
     def missing(self, column: str) -> None:
         """Report that a required line has no source: a warning at the root, the end of the item in an expansion."""

@@ -166,7 +166,7 @@ class ConceptLine(Sourced[ConceptShape]):
                 into.misfit(path)
                 return
             except Unfit as unfit:
-                into.unfit(unfit, path)
+                into.unfit(unfit, path, source)
                 return
             if concept is not None:
                 into.put(self.reading, concept, source, into.lookups)

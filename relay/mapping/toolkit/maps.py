@@ -72,6 +72,11 @@ def build_maps(entities: Sequence[EntityRow], tables: Mapping[str, Table], repor
         lose_all(entity, "no Expand line of a map that is carried runs this expansion")
     for each in made:
         _settle(each, report)
+    for row in (row for entity in entities for row in entity.attributes):
+        for value in row.values:
+            value.entry.file = row.entry.file
+            if not row.entry.file:
+                value.entry.lose("its attribute map is not carried")
     return made
 
 
@@ -89,7 +94,8 @@ def _choose(entity: EntityRow, roots: dict[str, EntityRow]) -> None:
 def _map(entity: EntityRow, mapped: Mapping[str, str], tables: Mapping[str, Table], expander: Expander) -> MapFile:
     setting = Setting(tables.get(entity.table), tables, mapped, child=False, writeback=entity.goes_out)
     top: dict[str, Any] = {"resource": entity.resource, "table": entity.table}
-    lines = list(_lines(entity, setting, top))
+    origins: dict[Place, list[Entry]] = {(): [entity.entry]}
+    lines = list(_lines(entity, setting, top, origins))
     _conventions(entity, setting, top)
     if entity.disabled or not entity.active:
         top["disabled"] = True
@@ -105,12 +111,14 @@ def _map(entity: EntityRow, mapped: Mapping[str, str], tables: Mapping[str, Tabl
     if entity.tag:
         title.append(f"Tag: {entity.tag}")
         entity.entry.change("Tag became a comment: its effect is not documented")
-    origins = {(): [entity.entry], **expanding.origins}
+    origins |= expanding.origins
     name = f"{entity.resource.lower()}.yaml"
     return MapFile(name, tuple(title), top, [*merged(lines), *expanding.lines], entity, origins)
 
 
-def _lines(entity: EntityRow, setting: Setting, top: dict[str, Any]) -> Iterator[Built]:
+def _lines(
+    entity: EntityRow, setting: Setting, top: dict[str, Any], origins: dict[Place, list[Entry]]
+) -> Iterator[Built]:
     """Build the lines that write columns; those of id and meta go into the top of the map."""
     usual = {name for names in _CONVENTION.values() for name in names}
     for row in sorted(entity.attributes, key=lambda each: each.column not in usual):
@@ -132,6 +140,7 @@ def _lines(entity: EntityRow, setting: Setting, top: dict[str, Any]) -> Iterator
         else:
             (row.entry.change if row.disabled else row.entry.note)(f"is {key} of the map")
             top[key] = row.column
+            origins[key,] = [row.entry]
 
 
 def _conventions(entity: EntityRow, setting: Setting, top: dict[str, Any]) -> None:
