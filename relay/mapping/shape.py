@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeVar
+from inspect import isclass
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -155,9 +156,22 @@ def shaped(model: type[S], document: Document, place: Place, data: Any, errors: 
         return model.model_validate(data)
     except ValidationError as error:
         for each in error.errors():
-            at = (*place, *(part for part in each["loc"] if (*place, part) in document.lines or part in data))
-            errors.append(_fault(model, document, at, dict(each)))
+            at = place
+            for part in each["loc"]:
+                at = (*at, part) if (*at, part) in document.lines else at
+            errors.append(_fault(_innermost(model, each["loc"]), document, at, dict(each)))
         return None
+
+
+def _innermost(model: type[Shape], loc: tuple[int | str, ...]) -> type[Shape]:
+    """Return the shape of the object in which a fault lies."""
+    for part in loc[:-1]:
+        named = [field for name, field in model.model_fields.items() if part in {name, field.alias}]
+        inner = [
+            each for field in named for each in get_args(field.annotation) if isclass(each) and issubclass(each, Shape)
+        ]
+        model = inner[0] if inner else model
+    return model
 
 
 def _fault(model: type[Shape], document: Document, at: Place, each: dict[str, Any]) -> MapError:
