@@ -15,7 +15,7 @@ from relay.mapping.building import Building, Scope
 from relay.mapping.document import Place, plain
 from relay.mapping.model import Scalar, Source
 from relay.mapping.paths import Member, Misfit, Path, Step
-from relay.mapping.reading import Reading, constant, conversion
+from relay.mapping.reading import Reading, constant, conversion, must_have_a_value
 from relay.mapping.shape import CopyShape, DefaultShape, MappedShape, Shape
 from relay.mapping.values import OPTION_TYPES, TEXT_TYPES, Unfit
 
@@ -178,7 +178,7 @@ class Mapped(Sourced[MappedShape]):
 
     shape: ClassVar[type[Shape]] = MappedShape
     values: Mapping[str, Scalar]
-    unmapped: Literal["fail", "keep", "default"]
+    unmapped: Literal["fail", "keep", "clear", "default"]
     fallback: Scalar
 
     @classmethod
@@ -187,9 +187,11 @@ class Mapped(Sourced[MappedShape]):
         column = scope.column(spec, place)
         values = {code: constant(column, value, scope, (*place, "values", code)) for code, value in spec.values.items()}
         policy, _, text = spec.unmapped.partition(":")
+        if policy == "clear" and (spec.match or must_have_a_value(column)):
+            raise scope.document.error((*place, "unmapped"), f"{column.name} cannot be empty", ["fail", "keep"])
         fallback = constant(column, plain(text.strip()), scope, (*place, "unmapped")) if text else None
         reading = Reading.of(spec, column, spec.map, scope, place)
-        return cls(reading, values, policy, fallback)  # type: ignore[arg-type]  # the shape allows these three
+        return cls(reading, values, policy, fallback)  # type: ignore[arg-type]  # the shape allows these four
 
     def write(self, item: Any, into: Building) -> None:
         """Write what the first listed code stands for."""
@@ -218,7 +220,9 @@ class Mapped(Sourced[MappedShape]):
     def _unlisted(self, path: Path, source: Source, into: Building) -> None:
         if self.unmapped == "default":
             into.put(self.reading, self.fallback, source, into.columns)
-        elif self.unmapped == "keep":
+        elif self.unmapped in {"keep", "clear"}:
+            if self.unmapped == "clear":
+                into.put(self.reading, None, source, into.columns)
             into.issue("information", "unmapped-value", f"no value for {self.reading.column} is listed", path)
         else:
             into.issue("error", "unmapped-value", f"no value for {self.reading.column} is listed", path)

@@ -170,7 +170,7 @@ class Building:
             taken = self.columns.get(choice.column)
             if taken is None:
                 continue
-            for column in {each for columns in choice.alternatives.values() for each in columns}:
+            for column in dict.fromkeys(each for columns in choice.alternatives.values() for each in columns):
                 if column not in choice.alternatives[taken]:
                     (self.lookups if column in choice.lookups else self.columns).setdefault(column, None)
 

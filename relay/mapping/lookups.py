@@ -88,6 +88,9 @@ class Reference(Sourced[ReferenceShape]):
                 return None
             message = f"no line takes a reference to {kind if kind in RESOURCE_TYPES else 'this type'} here"
             return Issue("information", "unresolvable-reference", message, path.text)
+        if "reference" not in element and "identifier" in element and "type" not in element:
+            message = "the reference names an identifier and not the type it is of"
+            return Issue("information", "unresolvable-reference", message, path.text)
         if "reference" in element or "identifier" in element:
             message = "the reference is contained or points to another server"
             return Issue("warning", "unresolvable-reference", message, path.text)

@@ -211,6 +211,8 @@ def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
     for path, _ in line.reading.readers:
         try:
             steps: Sequence[Step] = path.steps
+            if isinstance(line, ConceptLine) and _bare(steps):
+                return [*edits, put(steps, resource, value["coding"][0]["code"])]
             if isinstance(line, (ConceptLine, Reference)):
                 steps = appending(steps[: len(steps) - _inside(line, steps)], resource)
             if invertible(steps):
@@ -218,6 +220,11 @@ def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
         except NoPlace as error:
             problem = error
     raise problem
+
+
+def _bare(steps: Sequence[Step]) -> bool:
+    """Tell whether a path ends in the code of a Quantity or the like, not in a CodeableConcept that is called `code`."""
+    return len(steps) > 1 and steps[-1] == Member("code") and isinstance(steps[-2], Member)
 
 
 def _tokens(value: Any) -> tuple[str, str]:

@@ -39,7 +39,7 @@ class Reading:
         clear = (spec.null or scope.null) == "clear" and not spec.match
         if spec.null == "clear" and spec.match:
             raise scope.document.error((*place, "null"), "a match column is never cleared", ["keep"])
-        if clear and _must_have_a_value(column):
+        if clear and must_have_a_value(column):
             if spec.null == "clear":
                 raise scope.document.error((*place, "null"), f"{column.name} cannot be empty", ["keep"])
             clear = False
@@ -98,7 +98,8 @@ def conversion(column: Column, scope: Scope, place: Place, **policies: Any) -> C
         raise scope.document.error(place, str(error), lookup) from None
 
 
-def _must_have_a_value(column: Column) -> bool:
+def must_have_a_value(column: Column) -> bool:
+    """Tell whether Dataverse does not let a column be empty."""
     return column.type in _NEVER_EMPTY or column.required == "systemrequired"
 
 
@@ -110,7 +111,8 @@ def _beside(  # noqa: PLR0917 - what a line is made of
     beside = scope.beside(name, at)
     if beside.type in LOOKUP_TYPES:
         raise scope.document.error(at, f"{name} is a lookup; beside takes plain columns")
-    if spec.match or _must_have_a_value(column):
+    # what identifies a child is never changed, so there it can tell alternatives apart
+    if (spec.match and not scope.child) or must_have_a_value(column):
         what = "a match column" if spec.match else f"{column.name}, which cannot be empty,"
         raise scope.document.error(at, f"{what} cannot be one alternative of several")
     kind = constant(beside, value, scope, at)

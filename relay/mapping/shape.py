@@ -117,7 +117,7 @@ class MappedShape(SourcedShape):
 
     map: Paths
     values: Annotated[dict[str, Plain], Field(min_length=1)]
-    unmapped: Annotated[str, Field(pattern=r"^(fail|keep|default:.+)$")] = "fail"
+    unmapped: Annotated[str, Field(pattern=r"^(fail|keep|clear|default:.+)$")] = "fail"
 
 
 class ReferenceShape(SourcedShape):
@@ -184,5 +184,5 @@ def _fault(model: type[Shape], document: Document, at: Place, each: dict[str, An
     if kind == "literal_error":
         return document.error(at, "not one of the choices", [str(context["expected"]).replace("'", "")])
     if kind == "string_pattern_mismatch":
-        return document.error(at, "not one of the choices", ["fail", "keep", "default:<value>"])
+        return document.error(at, "not one of the choices", ["fail", "keep", "clear", "default:<value>"])
     return document.error(at, str(each["msg"]).lower().replace("input ", ""))
