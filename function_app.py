@@ -2,8 +2,8 @@
 
 import azure.functions as func
 
-from relay.triggers import blob, bundle, dataverse_event, health, queues
+from relay.triggers import blob, bundle, dataverse_event, health, msind, queues
 
 app = func.FunctionApp()
-for each in (bundle, blob, dataverse_event, health, queues):
+for each in (bundle, blob, dataverse_event, health, msind, queues):
     app.register_functions(each.bp)

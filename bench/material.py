@@ -76,12 +76,15 @@ def patients(count: int, prefix: str = "bench") -> list[dict[str, Any]]:
     return [patient(number, prefix) for number in range(count)]
 
 
-def published(name: str) -> Path | None:
-    """Return a file of the published Synthea bundles (RELAY_TEST_DATA, or beside the checkout); None where absent."""
+def folder() -> Path | None:
+    """Return the folder of published FHIR data (RELAY_TEST_DATA, or beside the checkout); None where absent."""
     given = os.environ.get("RELAY_TEST_DATA")
     root = Path(given) if given else ROOT.parent / "shared" / "data" / "fhir"
-    for folder in (root / "fhir", root):
-        path = folder / "synthea-blaze" / name
-        if path.is_file():
-            return path
-    return None
+    return next((each for each in (root / "fhir", root) if (each / "MANIFEST.tsv").is_file()), None)
+
+
+def published(name: str) -> Path | None:
+    """Return a file of the published Synthea bundles; None where absent."""
+    data = folder()
+    path = data / "synthea-blaze" / name if data else None
+    return path if path and path.is_file() else None

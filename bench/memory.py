@@ -19,9 +19,9 @@ from material import BEFORE, LARGEST, bundle_of, published
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host.serve import serving
+from relay.mapping.load import load_maps
 
 NAME = "peak_memory_largest_bundle"
-MAPPED = ("Patient", "Practitioner", "Organization", "Encounter", "CarePlan")
 
 
 def run() -> Iterator[Figure]:
@@ -56,7 +56,8 @@ _FHIR = {"Content-Type": "application/fhir+json"}
 def _puts(path: Path) -> bytes:
     """Return the resources of mapped types as PUTs, so that the server has them under the ids they are sent with."""
     entries = json.loads(gzip.decompress(path.read_bytes()))["entry"]
-    chosen = [each["resource"] for each in entries if each["resource"]["resourceType"] in MAPPED]
+    mapped = {entity.resource for entity in load_maps(ROOT / "maps")}
+    chosen = [each["resource"] for each in entries if each["resource"]["resourceType"] in mapped]
     # References between the entries are of no interest here and would have to be rewritten.
     kept = ("resourceType", "id", "identifier", "name", "status", "intent")
     return bundle_of(*({name: each[name] for name in kept if name in each} for each in chosen))

@@ -33,6 +33,23 @@ MEANINGS: dict[str, tuple[str, str]] = {
     "path_plain": ("path of members and indexes", "`{path}`, compiled once"),
     "path_one_member": ("path of one member", "`{path}`"),
     "path_filtered": ("path with a filter of two equalities", "`{path}`"),
+    "maps_translate": (
+        "translate, mean over published resources",
+        "{resources} resources of {types} types through the default maps; by type, in ms: {listed}",
+    ),
+    "expressions_relay": (
+        "the relay's element paths",
+        (
+            "{expressions} expressions over {resources} published Patients, every value of each, compiled once, in one run with "
+            "those below; all of them find the same values"
+        ),
+    ),
+    "expressions_jsonpath_rfc9535": ("jsonpath-rfc9535", "{times_relay} times the relay's"),
+    "expressions_python_jsonpath": ("python-jsonpath", "{times_relay} times the relay's"),
+    "expressions_fhirpathpy": (
+        "fhirpathpy",
+        "{times_relay} times the relay's; the same expressions as FHIRPath, with its model of R4",
+    ),
     "resources_per_second_validate_off": (
         "whole flow, `RELAY_VALIDATE=off`",
         (
@@ -83,7 +100,9 @@ MEANINGS: dict[str, tuple[str, str]] = {
 SECTIONS: dict[str, str] = {
     "calls": "Calls",
     "cpu": "CPU of one resource, by stage",
+    "maps": "CPU of one resource, by map",
     "path": "Reading one element",
+    "expressions": "Reading elements, beside other libraries",
     "resources": "Whole flow",
     "peak": "Memory",
     "webhook": "Webhook intake, warm",
@@ -102,8 +121,9 @@ def render(figures: Sequence[Figure]) -> str:
         "",
         f"Measured on: {size}.",
         "",
-        "CPU figures are process time and the best of seven rounds, the whole flow the best of eight bundles, cold starts the",
-        "best of nine processes: what the work costs, without what else the machine did.",
+        "CPU figures are process time and the best of seven rounds (five by map, three beside other libraries), the whole flow",
+        "the best of eight bundles, cold starts the best of nine processes: what the work costs, without what else the machine",
+        "did.",
         "The two servers are the emulators of this repository, so the whole-flow figures say what the relay costs, not what",
         "Dataverse and a real FHIR server take. Nothing here was measured against an Azure deployment.",
     ]

@@ -12,8 +12,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import by_map
 import calls
 import cpu
+import expressions
 import flow
 import imports
 import memory
@@ -24,6 +26,8 @@ from page import MEANINGS, render
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "calls": calls.run,
     "cpu": cpu.run,
+    "by_map": by_map.run,
+    "expressions": expressions.run,
     "flow": flow.run,
     "memory": memory.run,
     "webhook": webhook.run,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 
 SUBCOMMANDS = ("check", "preview", "coverage", "diff", "schema", "metadata", "import")
 
@@ -13,8 +12,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Declare the subcommands: one file each, `maps_<name>.py`, with `add` and `run`."""
     commands = parser.add_subparsers(dest="subcommand", required=True, metavar="SUBCOMMAND")
     for name in SUBCOMMANDS:
-        if find_spec(f"relay.cli.maps_{name}") is None:
-            continue
         module = import_module(f"relay.cli.maps_{name}")
         summary = (module.__doc__ or "").strip().splitlines()[0]
         command = commands.add_parser(name, help=summary, description=summary)

@@ -106,7 +106,9 @@ def _read_workbook(path: Path, records: Records) -> None:
     try:
         openpyxl: Any = import_module("openpyxl")
     except ModuleNotFoundError:
-        raise Unsupported(f"{path}: reading Excel files needs the extra excel: pip install 'relay[excel]'") from None
+        raise Unsupported(
+            f"{path}: reading Excel files needs the extra excel: .venv/bin/pip install -e '.[excel]'"
+        ) from None
     content = path.open("rb")
     with content, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of drop-down lists and styles that it does not know

@@ -198,8 +198,8 @@ class Locator:
         for path in walked(entity_map.expansions):
             upwards = _upwards(path, entity_map.table)
             for chunk in chunked(findables, OR_TERMS):
-                parents = quoting.any_of(*(_along(upwards, quoting.equals(entity_map.key, each)) for each in chunk))
-                where = (_along(upwards, each) for each in where_filters(entity_map))
+                parents = quoting.any_of(*(upwards + quoting.equals(entity_map.key, each) for each in chunk))
+                where = (upwards + each for each in where_filters(entity_map))
                 yield self._children(path[-1], quoting.both(parents, *where), located)
 
     def _descendants(
@@ -210,7 +210,7 @@ class Locator:
             upwards = _upwards(path[1:], path[0].table)
             for chunk in chunked(guids, OR_TERMS):
                 lookup = f"_{path[0].lookup}_value"
-                parents = (_along(upwards, quoting.equals(lookup, UUID(guid))) for guid in chunk)
+                parents = (upwards + quoting.equals(lookup, UUID(guid)) for guid in chunk)
                 yield self._children(path[-1], quoting.any_of(*parents), located)
 
     @staticmethod
@@ -325,18 +325,16 @@ def where_filters(entity_map: EntityMap) -> Iterator[str]:
         yield quoting.equals(column, value)
 
 
-def _upwards(path: Sequence[ExpansionMap], table: Table) -> tuple[str, ...]:
-    """Return the navigation properties that lead from an expansion's rows to those of `table`, on which the path begins."""
-    steps: list[str] = []
+def _upwards(path: Sequence[ExpansionMap], table: Table) -> str:
+    """Return what leads, in a filter, from the rows of an expansion to those of `table`, on which the path begins.
+
+    It is made of navigation properties, and stands before a condition on those rows; it is empty for an empty path.
+    """
+    steps = ""
     for expansion in path:
-        steps.insert(0, expansion.table.columns[expansion.lookup].navigation[table.name])
-        table = expansion.table
-    return tuple(steps)
-
-
-def _along(navigations: Iterable[str], condition: str) -> str:
-    """Ask a condition of the row that these navigation properties lead to, one after the other."""
-    return "".join(f"{quoting.set_name(each)}/" for each in navigations) + condition
+        navigation = expansion.table.columns[expansion.lookup].navigation[table.name]
+        steps, table = f"{quoting.set_name(navigation)}/{steps}", expansion.table
+    return steps
 
 
 def _equals(table: Table, column: str, value: Scalar) -> str:

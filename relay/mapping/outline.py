@@ -14,13 +14,12 @@ from relay.errors import MapError
 from relay.mapping.actions import ACTIONS
 from relay.mapping.document import Document, Place, read_document
 from relay.mapping.expansions import DEEPEST, IDENTIFIER
+from relay.mapping.load import is_map
 from relay.mapping.lookups import CONCEPT_TABLE
-from relay.mapping.metadata import METADATA_FILE
 
 CONCEPT_COLUMNS = ("msemr_type", "msemr_code", "msemr_name", "msemr_text")
 """Columns of the codeable concept table that every concept line reads or writes."""
 SCHEMA_FILE = "schema.json"
-_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,7 @@ class MapOutline:
 
 def map_files(folder: Path) -> list[Path]:
     """Return the map files of a folder, by name."""
-    return sorted(
-        path for path in folder.iterdir() if path.suffix in _SUFFIXES and path.name not in {METADATA_FILE, SCHEMA_FILE}
-    )
+    return sorted(filter(is_map, folder.iterdir()))
 
 
 def read_outlines(at: Path, *, lenient: bool = False) -> list[MapOutline]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import azure.functions as func
@@ -17,6 +18,7 @@ if TYPE_CHECKING:  # the event intake shares this process's start and needs none
 bp = func.Blueprint()
 
 _ODATA = {"OData-Version": "4.0"}
+_AWAY = 503
 
 
 @bp.function_name("msind_upsert_bundle")
@@ -57,11 +59,11 @@ async def _answered(response: str, call: Callable[[Relay], Awaitable[Reply]]) ->
     except Refused as refused:
         return _error(400, refused.code, str(refused))
     except (Transient, MapError) as error:  # nothing is kept: the sender sends it again
-        return _error(503, error.code, str(error), getattr(error, "retry_after", None))
+        return _error(_AWAY, error.code, str(error), getattr(error, "retry_after", None))
     headers = dict(_ODATA)
     if reply.retry_after is not None:
         headers["Retry-After"] = str(reply.retry_after)
-    if reply.job and reply.status != 200:  # noqa: PLR2004 - what is not done yet can be asked for
+    if reply.job and reply.status == _AWAY:  # what is not done yet can be asked for
         headers["Content-Location"] = f"/api/bundle/{reply.job}"
     body: Mapping[str, Any] = reply.body or {}
     if "error" not in body:
@@ -70,5 +72,5 @@ async def _answered(response: str, call: Callable[[Relay], Awaitable[Reply]]) ->
 
 
 def _error(status: int, code: str, message: str, retry_after: float | None = None) -> func.HttpResponse:
-    headers = _ODATA | ({"Retry-After": str(round(retry_after or 30))} if status == 503 else {})  # noqa: PLR2004
+    headers = _ODATA | ({"Retry-After": str(ceil(retry_after or 30))} if status == _AWAY else {})
     return answer(status, {"error": {"code": code, "message": message}}, headers)

@@ -21,7 +21,7 @@ from relay.errors import Terminal
 from relay.mapping.elements import meant, narrowed
 from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, Issue, Resolve
-from relay.mapping.r4 import REQUIRED
+from relay.mapping.r4 import REQUIRED, RESOURCE_TYPES
 from relay.mapping.reverse import Outgoing, resource_of
 from relay.writeback.rows import Row, RowReader
 
@@ -104,7 +104,8 @@ class Retriever:
         if entity_map is None:
             if self._maps.disabled(query.type) is not None:
                 return Retrieved(None, f"Error: The entity map for {query.type} is disabled. Enable the map.")
-            return Retrieved(None, f"Error: There is no entity map for {query.type}.")
+            kind = query.type if query.type in RESOURCE_TYPES else "this type"
+            return Retrieved(None, f"Error: There is no entity map for {kind}.")
         try:
             return await self._read(entity_map, query)
         except Terminal as error:  # a right is missing, or Dataverse does not know a column of the map
@@ -146,14 +147,14 @@ class Retriever:
 def _identified(entity_map: EntityMap, row: Row, query: Query, made: Mapping[str, Any]) -> dict[str, Any]:
     """Return the resource with its id, its version and the Dynamics identifier, as the FHIR server has it."""
     values = row.view.values
-    meta: dict[str, Any] = {
-        element: values[column]
-        for element, column in (("versionId", entity_map.version), ("lastUpdated", entity_map.last_updated))
-        if column and values.get(column)
-    }
+    meta = dict(made.get("meta", {}))
+    for element, column in (("versionId", entity_map.version), ("lastUpdated", entity_map.last_updated)):
+        if column and values.get(column):
+            meta[element] = values[column]
     if query.elements is not None:
-        meta["tag"] = [_SUBSETTED]  # so that nobody takes a part for the whole
-    resource = {"resourceType": query.type, "id": query.id} | ({"meta": meta} if meta else {}) | dict(made)
+        meta["tag"] = [*meta.get("tag", ()), _SUBSETTED]  # so that nobody takes a part for the whole
+    head = {"resourceType": query.type, "id": query.id, **({"meta": meta} if meta else {})}
+    resource = head | {name: value for name, value in made.items() if name not in head}
     identifier = entity_map.identifier
     if identifier is not None and identifier.writeback:
         own = {"system": identifier.system, "value": row.id}

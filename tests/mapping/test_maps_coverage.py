@@ -71,7 +71,9 @@ def test_version_and_time_are_read_where_they_have_columns(tmp_path: Path) -> No
     text = TOP + "version: msemr_azurefhirversion\nlast_updated: msemr_azurefhirlastupdatedon\nattributes: []\n"
     entity = load_maps(maps_in(tmp_path, text)).for_resource("Patient")
     assert entity is not None
-    assert unread({"meta": {"versionId": "1", "lastUpdated": "2", "source": "s"}}, read_elements(entity)) == {"meta.source"}
+    assert unread({"meta": {"versionId": "1", "lastUpdated": "2", "source": "s"}}, read_elements(entity)) == {
+        "meta.source"
+    }
 
 
 def test_a_disabled_expansion_reads_nothing(tmp_path: Path) -> None:
@@ -81,7 +83,10 @@ def test_a_disabled_expansion_reads_nothing(tmp_path: Path) -> None:
         "    lookup: prefix_patient\n    attributes: [{column: prefix_value, copy: $.value, match: true}]\n"
     )
     resource = {"identifier": [{"value": "v", "system": "s"}]}
-    for more, left in (("", {"identifier.system"}), ("    disabled: true\n", {"identifier.system", "identifier.value"})):
+    for more, left in (
+        ("", {"identifier.system"}),
+        ("    disabled: true\n", {"identifier.system", "identifier.value"}),
+    ):
         entity = load_maps(maps_in(tmp_path, f"{TOP}attributes:\n  - {expansion}{more}")).for_resource("Patient")
         assert entity is not None
         assert unread(resource, read_elements(entity)) == left
@@ -95,7 +100,12 @@ def test_counts_by_type(tmp_path: Path) -> None:
     coverage.add({"resourceType": "Patient", "name": "wrong"}, resolve)
     coverage.add({"resourceType": "Basic", "id": "b", "code": {"text": "t"}}, resolve)
     patients, others = coverage.report()
-    assert (patients["type"], patients["resources"], patients["map"], patients["table"]) == ("Patient", 3, "mapped", "contact")
+    assert (patients["type"], patients["resources"], patients["map"], patients["table"]) == (
+        "Patient",
+        3,
+        "mapped",
+        "contact",
+    )
     assert patients["failed"] == 1
     assert {"element": "name.text", "resources": 2, "percent": 66.7} in patients["unread"]
     assert patients["unread"][0]["element"] == "name.text"
@@ -134,7 +144,11 @@ def files(folder: Path) -> Path:
     data = folder / "data" / "below"
     data.mkdir(parents=True)
     text = json.dumps(PATIENT)
-    bundle = {"resourceType": "Bundle", "type": "collection", "entry": [{"resource": PATIENT}, {"resource": {"resourceType": "Basic", "id": "b"}}]}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "collection",
+        "entry": [{"resource": PATIENT}, {"resource": {"resourceType": "Basic", "id": "b"}}],
+    }
     (data / "one.json").write_text(text, encoding="utf-8")
     (data / "two.json.gz").write_bytes(gzip.compress(json.dumps(bundle).encode()))
     (data / "three.ndjson").write_text(f"{text}\n\n", encoding="utf-8")

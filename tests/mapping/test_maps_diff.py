@@ -43,7 +43,11 @@ def said(tmp_path: Path, before: str, after: str) -> list[str]:
         (NAME, NAME + "  - {column: fax, copy: $.f}\n", ["added fax added: copy: $.f"]),
         (NAME + "  - {column: fax, copy: $.f}\n", NAME, ["removed fax removed: copy: $.f"]),
         (NAME, "  - {column: lastname, copy: $.name}\n", ["changed lastname copy: $.family -> $.name"]),
-        (NAME, "  - {column: lastname, copy: [$.family, $.name]}\n", ["changed lastname copy: $.family -> $.family | $.name"]),
+        (
+            NAME,
+            "  - {column: lastname, copy: [$.family, $.name]}\n",
+            ["changed lastname copy: $.family -> $.family | $.name"],
+        ),
         (NAME, "  - {column: lastname, default: 5}\n", ["changed lastname action: copy: $.family -> default: 5"]),
         (NAME, "  - {column: lastname, copy: $.family, length: truncate}\n", ["added lastname length added: truncate"]),
         (NAME, "  - {column: lastname, copy: $.family, match: true}\n", ["added lastname match added: true"]),
@@ -96,7 +100,9 @@ def test_expansions_and_their_lines(tmp_path: Path) -> None:
         "added identifier.prefix_value null added: clear",
         "changed identifier.type.c copy: $.code -> $.text",
     ]
-    assert "removed expand identifier.type removed: table: t, lookup: l" in said(tmp_path, before, f"{TOP}attributes: []\n")
+    assert "removed expand identifier.type removed: table: t, lookup: l" in said(
+        tmp_path, before, f"{TOP}attributes: []\n"
+    )
 
 
 def test_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,7 +163,13 @@ def test_wrong_lines_are_left_out_of_an_outline() -> None:
     data = {
         "resource": "Patient",
         "expansions": [],
-        "attributes": ["x", {"column": "a"}, {"copy": "a", "map": "b"}, {"column": "c", "copy": "$.d"}, {"expand": "e"}],
+        "attributes": [
+            "x",
+            {"column": "a"},
+            {"copy": "a", "map": "b"},
+            {"column": "c", "copy": "$.d"},
+            {"expand": "e"},
+        ],
     }
     found = outline(Document("f", data, {}))
     assert [line.column for line in found.lines] == ["c"]

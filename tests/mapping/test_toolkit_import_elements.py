@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -100,8 +101,6 @@ def test_steps_are_written_as_the_path_that_they_are(text: str) -> None:
 
 
 def creation(select: str, parent: str, *properties: Any, action: str = "copy") -> Creation:
-    import json
-
     return creation_of(read_element(json.dumps({"s": select, "c": {"p": parent, "a": list(properties)}})), action)
 
 
@@ -141,14 +140,6 @@ def test_true_is_not_one() -> None:
     ("action", "select", "parent", "properties", "block"),
     [
         ("copy", "$.telecom[*].value", "telecom[0]", [{"value": "%"}], {"at": "$.telecom[*]", "set": {"value": "%"}}),
-        ("copy", "$.name[0].given[*]", "name[0]", [{"given": ["%"]}], {"at": "$.name[0]", "set": {"given": ["%"]}}),
-        (
-            "copy",
-            "$.name[?(@.use=='official')].given[*]",
-            "name[0]",
-            [{"use": "official"}, {"given[0]": "%"}],
-            {"at": "$.name[?(@.use=='official')]", "set": {"given": ["%"]}},
-        ),
         (
             "map",
             "$.maritalStatus.coding[*].code",
@@ -195,6 +186,29 @@ def test_a_concept_of_every_item_gets_a_second_path() -> None:
     made = creation("$.category[*].coding[0].code", "category[0].coding[0]", {"code": "%"}, action="concept")
     assert made.path == "$.category[0].coding[0].code"
     assert made.block is None
+
+
+@pytest.mark.parametrize(
+    ("select", "parent", "name", "path"),
+    [
+        ("$.name[0].given[*]", "name[0]", "given", "$.name[0].given[0]"),
+        ("$.name[?(@.use=='usual')].given[*]", "name[0]", "given", "$.name[?(@.use=='usual')].given[0]"),
+        ("$.instantiatesUri[*]", "", "instantiatesUri", "$.instantiatesUri[0]"),
+    ],
+)
+def test_every_item_of_plain_values_gets_a_second_path(select: str, parent: str, name: str, path: str) -> None:
+    """A create block adds an object, and such an item is none."""
+    made = creation(select, parent, {name: ["%"]})
+    assert made.path == path
+    assert made.block is None
+    assert made.way
+
+
+def test_a_position_that_would_leave_a_gap_is_told() -> None:
+    """The second item of an array that is not there cannot be made."""
+    made = creation("$.contact[*].telecom[1].value", "contact[0]", {"telecom[1]": {"value": "%"}})
+    assert made.losses == ["c cannot be said as a create block: item 1 would leave a gap: there is no array yet"]
+    assert not made.way
 
 
 def test_the_system_of_a_concept_is_a_key_of_its_line() -> None:

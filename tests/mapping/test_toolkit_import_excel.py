@@ -169,4 +169,4 @@ def test_without_openpyxl_the_error_names_the_extra(
     (tmp_path / "maps.xlsx").write_bytes(b"")
     code, _, err = run_excel(capsys, tmp_path, tmp_path / "maps.xlsx")
     assert code == 1
-    assert "pip install 'relay[excel]'" in err
+    assert ".venv/bin/pip install -e '.[excel]'" in err

@@ -17,19 +17,10 @@ from toolkit_kit import (
     guid,
     patients,
     run_import,
+    small,
 )
 
 Capsys = pytest.CaptureFixture[str]
-
-
-def small() -> Export:
-    """One map with a key, a default and a mapped line."""
-    export = Export()
-    export.entity(PATIENT)
-    export.attribute(PATIENT, "msemr_contacttype", "Set Default Value", "", constant=935000000)
-    export.attribute(PATIENT, "msemr_azurefhirid", "Copy Data", {"s": "$.id"})
-    export.attribute(PATIENT, "gendercode", "Mapped Value", {"s": "$.gender"}, values={"male": 1, "female": 2})
-    return export
 
 
 def test_one_file_for_each_table_is_one_export(tmp_path: Path, capsys: Capsys) -> None:
@@ -235,113 +226,6 @@ def test_rows_that_hang_on_nothing_are_lost_and_told(tmp_path: Path, capsys: Cap
 
 
 @pytest.mark.parametrize(
-    ("columns", "why"),
-    [
-        (
-            {"msind_actiontype": 440670009, f"msind_actiontype{FORMATTED}": "Convert"},
-            "the Action Type Convert is not known",
-        ),
-        ({"msind_actiontype": None, f"msind_actiontype{FORMATTED}": None}, "there is no Action Type"),
-        ({"msind_cdsattributename": None}, "there is no Attribute Name"),
-        ({"msind_fhirelementmap": '{"s":"$..x"}'}, "the path $..x: searching all levels with '..' is not supported"),
-        (
-            {"msind_fhirelementmap": '{"s":"$.active","t":"x"}'},
-            "the key t of the FHIR Element Map has no documented meaning",
-        ),
-        ({"msind_disabled": "Vielleicht"}, "Disable is Vielleicht, which is neither Yes nor No"),
-        ({"msind_cdsattributename": "surname"}, "does not load: column: unknown column surname in table contact"),
-        (
-            {"msind_cdsattributename": "fullname"},
-            "does not load: column: contact.fullname is written by Dataverse alone",
-        ),
-    ],
-)
-def test_a_line_that_cannot_be_carried_says_why(
-    columns: dict[str, Any], why: str, tmp_path: Path, capsys: Capsys
-) -> None:
-    """The loader's faults are told at the rows that the lines came from, too."""
-    export = small()
-    export.attribute(PATIENT, "nickname", "Copy Data", {"s": "$.nickname"}, **columns)
-    imported = run_import(capsys, tmp_path, export.document())
-    assert imported.code == 1
-    (row,) = [row for row in imported.report["rows"] if row["losses"]]
-    assert row["kind"] == "attribute map"
-    assert row["status"] == "not carried"
-    assert row["losses"][0].startswith(why)
-    assert bool(imported.report["faults"]) == why.startswith("does not load")
-
-
-def test_references_of_one_column_are_one_line(tmp_path: Path, capsys: Capsys) -> None:
-    """Each row says one type; a line has as many as there are rows. What a row leaves out comes from maps and facts."""
-    export = small()
-    export.entity("contact <-> Practitioner")
-    export.attribute("contact <-> Practitioner", "msemr_contacttype", "Set Default Value", "", constant=935000001)
-    for kind in ("Practitioner", "Patient"):
-        element = {"s": "$.generalPractitioner[0].reference"}
-        export.attribute(PATIENT, "msemr_generalpractioner", "FK Reference", element, reference=(kind, "contact"))
-    element = {"s": "$.managingOrganization.reference"}
-    export.attribute(PATIENT, "msemr_managingorganization", "FK Reference", element, reference=("Organization", ""))
-    imported = run_import(capsys, tmp_path, export.document())
-    assert (imported.code, imported.losses()) == (0, {})
-    assert "targets: {Practitioner: contact, Patient: contact}" in imported.text("patient.yaml")
-    assert "targets: {Organization: account}" in imported.text("patient.yaml")
-    (told,) = imported.row(f"{PATIENT} / msemr_managingorganization")["changes"]
-    assert told.startswith("there is no Entity Reference: account")
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "outcome"),
-    [
-        (("Copy Data", "$.a"), ("Copy Data", "$.b"), "copy: [$.a, $.b]"),
-        (("Copy Data", "$.a"), ("Copy Data", "$.a"), "copy: $.a"),
-        (("Copy Data", "$.a"), ("Mapped Value", "$.b"), "two actions cannot share a column"),
-    ],
-)
-def test_lines_of_one_column_become_one_or_are_told(
-    first: tuple[str, str], second: tuple[str, str], outcome: str, tmp_path: Path, capsys: Capsys
-) -> None:
-    """Two copies are one line with two paths; two actions cannot be."""
-    export = small()
-    for action, path in (first, second):
-        values = {"x": "y"} if action == "Mapped Value" else None
-        export.attribute(PATIENT, "nickname", action, {"s": path}, values=values)
-    imported = run_import(capsys, tmp_path, export.document())
-    assert outcome in imported.text("patient.yaml") or any(outcome in each[0] for each in imported.losses().values())
-
-
-def test_values_are_what_the_column_takes(tmp_path: Path, capsys: Capsys) -> None:
-    """Yes/no as such, options by number or label, text as text; what is none of these is lost and told."""
-    export = small()
-    export.attribute(
-        PATIENT, "donotemail", "Mapped Value", {"s": "$.a"}, values={"true": "Yes", "false": 0, "x": "maybe"}
-    )
-    export.attribute(
-        PATIENT, "familystatuscode", "Mapped Value", {"s": "$.b"}, values={"M": "Married", "Q": "Nobody", "S": 1}
-    )
-    export.attribute(PATIENT, "nickname", "Mapped Value", {"s": "$.c"}, values={"1": "007", "true": "yes"})
-    imported = run_import(capsys, tmp_path, export.document())
-    text = imported.text("patient.yaml")
-    assert 'values: {"true": true, "false": false}' in text
-    assert "values: {M: 2, S: 1}" in text
-    assert 'values: {"1": "007", "true": yes}' in text
-    assert imported.losses() == {
-        f"{PATIENT} / donotemail / x": ["maybe is neither yes nor no"],
-        f"{PATIENT} / familystatuscode / Q": ["Nobody is no option"],
-    }
-    assert imported.maps()
-
-
-def test_labels_of_options_are_comments(tmp_path: Path, capsys: Capsys) -> None:
-    """A reader sees what a number means, where the code does not say it."""
-    export = small()
-    export.attribute(PATIENT, "familystatuscode", "Mapped Value", {"s": "$.b"}, values={"M": 2})
-    export.values[-1]["msind_optionsetlabel"] = "Married\nfor good"
-    imported = run_import(capsys, tmp_path, export.document())
-    assert "      M: 2  # Married for good\n" in imported.text("patient.yaml")
-    assert imported.maps()
-
-
-@pytest.mark.parametrize(
     ("table", "given", "written"),
     [
         ("msemr_careteam <-> CareTeam", "", "key: msemr_azurefhirid\nversion: msemr_azurefhirversion"),
@@ -431,21 +315,6 @@ def test_expansions_nest_two_deep(tmp_path: Path, capsys: Capsys) -> None:
     assert imported.maps()
 
 
-def test_a_root_row_is_not_matched_on_a_lookup(tmp_path: Path, capsys: Capsys) -> None:
-    """The line is carried without the flag, and that is told; plain columns match."""
-    export = small()
-    element = {"s": "$.generalPractitioner[0].reference"}
-    reference = ("Practitioner", "contact")
-    export.attribute(PATIENT, "msemr_generalpractioner", "FK Reference", element, reference=reference, match=True)
-    export.attribute(PATIENT, "nickname", "Copy Data", {"s": "$.x"}, match=True)
-    imported = run_import(capsys, tmp_path, export.document())
-    assert "{column: nickname, copy: $.x, match: true}" in imported.text("patient.yaml")
-    ((name, (why,)),) = imported.losses().items()
-    assert name == f"{PATIENT} / msemr_generalpractioner"
-    assert why.startswith("Used in Record Matching")
-    assert imported.maps()
-
-
 def test_a_constant_that_matches_is_part_of_every_look_up(tmp_path: Path, capsys: Capsys) -> None:
     """On a root map that is `where`; a child row is not told apart by what all of them have."""
     export = patients()
@@ -457,19 +326,6 @@ def test_a_constant_that_matches_is_part_of_every_look_up(tmp_path: Path, capsys
     assert "- {column: msemr_use, default: 935000001}" in text
     assert list(imported.losses()) == [f"{IDENTIFIERS} / msemr_use"]
     assert imported.maps()
-
-
-def test_what_facts_and_rows_disagree_on_is_told(tmp_path: Path, capsys: Capsys) -> None:
-    """Lengths and navigation names are the metadata's; the export's are told where they differ."""
-    export = small()
-    columns = {"msind_refentitynavigation": "msemr_GeneralPractioner"}
-    element, reference = {"s": "$.generalPractitioner[0].reference"}, ("Practitioner", "contact")
-    export.attribute(PATIENT, "msemr_generalpractioner", "FK Reference", element, reference=reference, **columns)
-    export.attribute(PATIENT, "nickname", "Copy Data", {"s": "$.x"}, msind_cdsmaxlength=7)
-    imported = run_import(capsys, tmp_path, export.document())
-    assert imported.code == 0
-    assert "Ref Entity Navigation is" in imported.row(f"{PATIENT} / msemr_generalpractioner")["changes"][0]
-    assert "Attribute Max Length is 7" in imported.row(f"{PATIENT} / nickname")["changes"][0]
 
 
 def test_old_plug_in_steps_are_told(tmp_path: Path, capsys: Capsys) -> None:

@@ -197,6 +197,16 @@ ROLES = "msemr_careteamparticipantrole <-> Participant"
 OFFICIAL = "$.name[?(@use=='official')]"
 
 
+def small() -> Export:
+    """Make one map with a key, a default and a mapped line."""
+    export = Export()
+    export.entity(PATIENT)
+    export.attribute(PATIENT, "msemr_contacttype", "Set Default Value", "", constant=935000000)
+    export.attribute(PATIENT, "msemr_azurefhirid", "Copy Data", {"s": "$.id"})
+    export.attribute(PATIENT, "gendercode", "Mapped Value", {"s": "$.gender"}, values={"male": 1, "female": 2})
+    return export
+
+
 def patients() -> Export:
     """Make the map contact <-> Patient with its two expansions, as far as it is known."""
     export = Export()

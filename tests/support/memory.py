@@ -10,6 +10,7 @@ from typing import Any
 from relay.dataverse.keys import row_key
 from relay.inbound.locate import CONCEPT_TABLE, wanted_by
 from relay.inbound.located import Located, Row, fits
+from relay.inbound.nesting import walked
 from relay.inbound.operations import Operation, Plan, Planned
 from relay.inbound.plan import PlanOptions, plan
 from relay.mapping.load import MapSet
@@ -71,7 +72,7 @@ class Memory:
         for table, guids in wanted.guids.items():
             located.guids |= {(table, row.id): row for row in self._all(self.maps.tables[table]) if row.id in guids}
         for entity_map in self.maps:
-            for expansion in entity_map.expansions:
+            for *_, expansion in walked(entity_map.expansions):
                 for row in self._all(expansion.table):
                     if (parent := row.lookup(expansion.lookup)) is not None:
                         located.children[expansion.table.name, expansion.lookup, parent].append(row)
@@ -126,11 +127,14 @@ class Memory:
         else:
             self.save(table.name, operation.id, self._wire(table, operation.body))
 
-    @staticmethod
-    def _check_parent(operation: Operation, planned: Planned | None, row: Mapping[str, Any]) -> None:
-        for expansion in planned.draft.map.expansions if planned else ():
-            if expansion.table.name == operation.table.name and planned is not None:
-                assert row.get(f"_{expansion.lookup}_value") in (None, planned.row_id), "a child of another row"
+    def _check_parent(self, operation: Operation, planned: Planned | None, row: Mapping[str, Any]) -> None:
+        for path in walked(planned.draft.map.expansions) if planned else ():
+            if path[-1].table.name != operation.table.name or planned is None:
+                continue
+            parent = row.get(f"_{path[-1].lookup}_value")
+            if len(path) > 1 and parent is not None:
+                parent = self.rows(path[-2].table.name)[parent].get(f"_{path[-2].lookup}_value")
+            assert parent in (None, planned.row_id), "a child of another row"
 
     def _wire(self, table: Table, body: Mapping[str, Any]) -> dict[str, Any]:
         """Return a body as a read would show it."""

@@ -110,22 +110,19 @@ def _equal(one: Any, other: Any) -> bool:
 def _block(steps: Sequence[Step], action: str, made: Creation) -> None:
     """Say where a value goes that a path with `[*]` does not find: into a new item of that array."""
     first = [Index(0) if isinstance(step, Every) else step for step in steps]
-    if action == "concept":  # its value is a whole CodeableConcept, which no block can hold as the path ends inside it
+    array = next(position for position, step in enumerate(steps) if isinstance(step, Every))
+    tail = first[array + 1 :]
+    if action == "reference" and names_of(steps)[-1:] != ("reference",):
+        tail.append(Member("reference"))
+    if action == "concept" or not tail:  # a block adds an object: no bare item, and no part of a CodeableConcept
         made.path = text_of(first)
         made.changes.append(f"c became a second path, {made.path}, which says where a new value goes")
         return
-    array = next(position for position, step in enumerate(steps) if isinstance(step, Every))
-    tail = [*first[array + 1 :]]
-    if action == "reference" and names_of(steps)[-1:] != ("reference",):
-        tail.append(Member("reference"))
-    at, rest = (steps[: array + 1], tail) if tail else (steps[: array - 1], [*steps[array - 1 : array], Index(0)])
     try:
-        _, built = put(rest, None, REFERENCE if action == "reference" else VALUE)
+        _, built = put(tail, None, REFERENCE if action == "reference" else VALUE)
     except NoPlace as problem:
-        built = str(problem)
-    if not isinstance(built, dict):
-        made.losses.append("c cannot be said as a create block")
+        made.losses.append(f"c cannot be said as a create block: {problem}")
         made.way = False
         return
-    made.block = {"at": text_of(at), "set": built}
+    made.block = {"at": text_of(steps[: array + 1]), "set": built}
     made.changes.append(f"c became a create block: a new item of {text_of(steps[:array])}, not a fixed position")

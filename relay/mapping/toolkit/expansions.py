@@ -239,7 +239,7 @@ def _matching(entity: EntityRow, lines: Sequence[Built]) -> None:
     fitting = [each for each in lines if each.action != "default" and not each.line.get("disabled")]
     for each in fitting:
         each.line["match"] = True
-        each.rows[0].entry.change("matches")
+        each.rows[0].entry.change("match: true, since no line of its expansion is Used in Record Matching")
     columns = ", ".join(each.line["column"] for each in fitting)
     entity.entry.change(
         f"no line is Used in Record Matching: rows are told apart by all of {columns}; say fewer if you know"

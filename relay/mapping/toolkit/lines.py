@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
 from relay.mapping.document import Place, plain
@@ -80,6 +80,8 @@ def line_of(row: AttributeRow, setting: Setting) -> Built:
     built = Built([row], row.action, {"column": row.column})
     if row.action == "default":
         built.line["default"] = _default(row, setting)
+        if row.match and setting.child:
+            row.entry.lose("Used in Record Matching: a constant does not match; the line is carried without it")
     else:
         try:
             element = read_element(row.element_map)
@@ -179,13 +181,14 @@ def _constant(row: AttributeRow, given: ValueRow, setting: Setting) -> Any:
             raise NotSaid(f"{text} is neither yes nor no")
         return truth
     if kind in _WHOLE or kind in _POINT:
-        try:
-            return int(text) if kind in _WHOLE else Decimal(text)
-        except (ValueError, InvalidOperation):
-            raise NotSaid(f"{text} is no number") from None
+        number = plain(text)
+        if isinstance(number, bool) or not isinstance(number, int if kind in _WHOLE else (int, Decimal)):
+            raise NotSaid(f"{text} is no number")
+        return number
     if kind in LOOKUP_TYPES:
         raise NotSaid(f"{row.column} is a lookup, and a constant cannot point to a row")
-    return plain(text)
+    meant = plain(text)
+    return text if meant is None else meant
 
 
 def _option(text: str, column: Column | None) -> int:

@@ -73,6 +73,8 @@ def build_maps(entities: Sequence[EntityRow], tables: Mapping[str, Table], repor
     for each in made:
         _settle(each, report)
     for row in (row for entity in entities for row in entity.attributes):
+        if not row.entry.file and not row.entry.losses:
+            row.entry.lose("the expansion around it is not carried")
         for value in row.values:
             value.entry.file = row.entry.file
             if not row.entry.file:
@@ -137,6 +139,7 @@ def _lines(
         elif row.disabled and key != "key":
             row.entry.change(f"is disabled: {key} of the map is left out")
             top[key] = ""
+            origins[key,] = [row.entry]
         else:
             (row.entry.change if row.disabled else row.entry.note)(f"is {key} of the map")
             top[key] = row.column
@@ -184,6 +187,9 @@ def _tell_apart(made: Sequence[MapFile]) -> None:
     """Turn constants that tell the rows of two maps on one table apart into `where`."""
     by_table: dict[str, list[MapFile]] = {}
     for each in made:
+        for constant in [line for line in each.lines if line.action == "default" and line.rows[0].match]:
+            if "disabled" not in constant.line:
+                _to_where(each, constant)  # what a row is looked up by, and always the same
         by_table.setdefault(each.entity.table, []).append(each)
     for table, sharing in by_table.items():
         column = _KINDS.get(table) or (_distinguishing(sharing) if len(sharing) > 1 else None)
@@ -191,7 +197,7 @@ def _tell_apart(made: Sequence[MapFile]) -> None:
             built = _constant_line(each, column) if column else None
             if built is not None:
                 _to_where(each, built)
-            elif table in _KINDS:
+            elif table in _KINDS and column not in each.top.get("where", {}):
                 each.entity.entry.change(
                     f"no line sets {column} by default: there is no where, so any row of {table} may be taken"
                 )
@@ -216,7 +222,8 @@ def _to_where(made: MapFile, built: Built) -> None:
     """Move one line to `where`, which stands below the table."""
     made.lines.remove(built)
     column, constant = built.line["column"], built.line["default"]
-    made.top = {"resource": made.top["resource"], "table": made.top["table"], "where": {column: constant}} | made.top
+    where = {**made.top.pop("where", {}), column: constant}
+    made.top = {"resource": made.top["resource"], "table": made.top["table"], "where": where} | made.top
     made.origins["where", column] = [row.entry for row in built.rows]
     for row in built.rows:
         row.entry.change("became where: it is also how the rows of this map are told from others of the table")

@@ -135,6 +135,9 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Cell]:
                 texts[column] = str(value).strip()
         elif isinstance(value, Mapping):
             rows[column] = _cells(value)
+            keys = (f"{table.logical}id" for table in TABLES.values())
+            values.setdefault(column, next((rows[column][key].value for key in keys if key in rows[column]), None))
+            texts.setdefault(column, rows[column].get("msind_name", Cell()).shown)
         elif not isinstance(value, list):
             values[column] = value
     names = [name for name in dict.fromkeys([*values, *rows]) if name]
