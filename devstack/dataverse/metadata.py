@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -181,17 +182,32 @@ def metadata_id(*parts: str) -> str:
 def load(path: Path) -> list[Table]:
     """Read the tables of a facts file; raises ValueError naming the file, table and what is missing."""
     tables = []
-    for name, facts in json.loads(path.read_text("utf-8"))["tables"].items():
+    for name, facts, columns in _facts(path, path.stat().st_mtime_ns):
         try:
-            tables.append(table(name, facts))
+            tables.append(_table(name, facts, columns))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: table {name}: {type(error).__name__}: {error}") from error
     return tables
 
 
+@lru_cache(maxsize=4)
+def _facts(path: Path, _modified: int) -> list[tuple[str, Mapping[str, Any], Mapping[str, Column]]]:
+    """Read a facts file once: its columns never change, the tables that are made of them may."""
+    read: list[tuple[str, Mapping[str, Any], Mapping[str, Column]]] = []
+    for name, facts in json.loads(path.read_text("utf-8"))["tables"].items():
+        try:
+            read.append((name, facts, {each: _column(each, column) for each, column in facts["columns"].items()}))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: table {name}: {type(error).__name__}: {error}") from error
+    return read
+
+
 def table(name: str, facts: Mapping[str, Any]) -> Table:
     """Build a table from its facts; raises KeyError naming a fact that is missing."""
-    columns = {each: _column(each, column) for each, column in facts["columns"].items()}
+    return _table(name, facts, {each: _column(each, column) for each, column in facts["columns"].items()})
+
+
+def _table(name: str, facts: Mapping[str, Any], columns: Mapping[str, Column]) -> Table:
     keys = [
         Key(each["name"], tuple(each["columns"]), each.get("label") or each["name"]) for each in facts.get("keys", ())
     ]
@@ -204,7 +220,7 @@ def table(name: str, facts: Mapping[str, Any]) -> Table:
         primary_name=facts["primaryName"],
         ownership=facts["ownership"],
         optimistic_concurrency=facts.get("optimisticConcurrency", True),
-        columns=columns,
+        columns=dict(columns),
         keys=keys,
         key_in_url=facts.get("keyInUrl", ""),
     )
