@@ -221,6 +221,7 @@ class Relay:
             self.store,
             carrier=Carrier(settings, self.maps, self.dataverse, self.writebacks.make, self.agreed),
             ledger=self.ledger,
+            written=self.written,
             dead_letters=self.dead_letters,
             now=self.seams.now,
             backoff=self._backoff,

@@ -9,6 +9,7 @@ from relay.dataverse.batch import MAX_OPERATIONS, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseError
 from relay.inbound.operations import Operation, Plan, Planned, change_set
+from relay.store.written import RowWritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Applied:
     busy: dict[int, Planned] = field(default_factory=dict)
     retry_after: float | None = None
     refused: dict[str, DataverseError] = field(default_factory=dict)
+    written: tuple[RowWritten, ...] = ()
+    """Which line wrote which column, of what went through."""
 
 
 @dataclass(frozen=True, slots=True)

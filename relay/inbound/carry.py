@@ -27,12 +27,14 @@ from relay.mapping.model import Draft, Issue
 from relay.mapping.translate import translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
+from relay.store.written import RowWritten
 
 ROUNDS = 5
 SIDE_BY_SIDE = 16  # calls to the store
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
+_WRITES = frozenset({"created", "updated"})
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
 
@@ -43,10 +45,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What became of a bundle; `open` are GUIDs of rows whose write-back is not done."""
+    """What became of a bundle; `open` are GUIDs of rows whose write-back is not done, `written` what came from where."""
 
     reports: list[Report]
     open: tuple[str, ...]
+    written: tuple[RowWritten, ...] = ()
 
 
 class Carrier:
@@ -78,7 +81,7 @@ class Carrier:
         still_open = await self._link(incoming, drafts, reports, sent)
         if busy.busy:
             raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)
-        return Carried([reports[entry.index] for entry in incoming.entries], still_open)
+        return Carried([reports[entry.index] for entry in incoming.entries], still_open, busy.written)
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""
@@ -129,6 +132,7 @@ class Carrier:
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
+        rows: list[RowWritten] = []
         for _ in range(ROUNDS):
             if not pending:
                 break
@@ -147,6 +151,7 @@ class Carrier:
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
+            rows += _written(through)
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
             raced = (each.planned for each in applied.raced.values())
@@ -158,6 +163,7 @@ class Carrier:
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
+        done.written = tuple(rows)
         return done
 
     async def _agreements(self, drafts: Iterable[Draft], located: Located) -> Agreements | None:
@@ -233,6 +239,20 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
             return await call
 
     return await asyncio.gather(*map(made, calls))
+
+
+def _written(planned: Iterable[Planned]) -> list[RowWritten]:
+    """Return which line wrote which column of which row."""
+    found = []
+    for operation in (each for one in planned if one.result in _WRITES for each in (*one.operations, *one.afterwards)):
+        lines = {
+            name: (PurePath(source.file).name, source.line, source.path)
+            for name in operation.columns
+            if (source := operation.sources.get(name)) is not None
+        }
+        if lines:
+            found.append(RowWritten(operation.table.name, operation.id, lines))
+    return found
 
 
 def _name(entry: Entry) -> str:

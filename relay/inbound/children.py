@@ -90,7 +90,7 @@ class _Family:
             key, row = self._place(match)
         if row is None:
             body = create_body(table, draft.columns, draft.lookups, self._links) | belongs
-            self._do(Operation("create", table, key, body, "new"), "created", counts=counts)
+            self._do(Operation("create", table, key, body, "new", sources=draft.sources), "created", counts=counts)
         else:
             self._update(draft, row, belongs, counts=counts)
         for expansion in self._expansion.expansions:
@@ -105,7 +105,9 @@ class _Family:
             body |= ACTIVE
         if body:
             reason = "changed: " + ", ".join(sorted(body))
-            self._do(Operation("update", table, row.id, body, reason, row.etag), "updated", counts=counts)
+            self._do(
+                Operation("update", table, row.id, body, reason, row.etag, draft.sources), "updated", counts=counts
+            )
         elif self._closes_later(row.id):
             self._note(row.id, "updated", counts=counts)
         else:

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from relay.dataverse import quoting
 from relay.dataverse.batch import ChangeSet, Request
-from relay.mapping.model import Draft, Issue, Table
+from relay.mapping.model import Draft, Issue, Source, Table
+
+_BIND = "@odata.bind"
 
 Result = Literal["created", "updated", "unchanged", "skipped", "parked", "failed"]
 
@@ -18,6 +20,7 @@ class Operation:
     """One create, update or delete of one row, with its reason.
 
     `body` holds wire names and values; `etag` guards an update or delete, empty means that the row only has to exist.
+    `sources` are the lines of the map that the row's columns come from, for the record of what was written.
     """
 
     kind: Literal["create", "update", "delete"]
@@ -26,6 +29,15 @@ class Operation:
     body: Mapping[str, Any]
     reason: str
     etag: str = ""
+    sources: Mapping[str, Source] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The logical names of the columns that the body writes."""
+        names = {
+            navigation: name for name, column in self.table.columns.items() for navigation in column.navigation.values()
+        }
+        return tuple(names.get(name.removesuffix(_BIND), name) if name.endswith(_BIND) else name for name in self.body)
 
     def request(self, tag: str) -> Request:
         """Return the Web API request; every write carries the tag that webhooks show as a shared variable."""

@@ -214,14 +214,16 @@ class _Planner:
         planned.marks |= weighed.marks
         if row is None:
             body = create_body(draft.map.table, draft.columns, draft.lookups, links)
-            planned.operations.insert(0, Operation("create", table, planned.row_id, body, "new"))
+            planned.operations.insert(0, Operation("create", table, planned.row_id, body, "new", sources=draft.sources))
             planned.result = "created"
         elif body := update_body(draft, row, links, touched=touched, left_out=weighed.left_out):
             reason = "changed: " + ", ".join(sorted(body))
-            planned.operations.insert(0, Operation("update", table, row.id, body, reason, row.etag))
+            planned.operations.insert(0, Operation("update", table, row.id, body, reason, row.etag, draft.sources))
             planned.result = "updated"
         if after := links.take_deferred():
-            planned.afterwards.append(Operation("update", table, planned.row_id, after, "closes a cycle"))
+            planned.afterwards.append(
+                Operation("update", table, planned.row_id, after, "closes a cycle", sources=draft.sources)
+            )
         if len(planned.operations) > MAX_OPERATIONS:
             count = len(planned.operations)
             planned.fail(

@@ -23,6 +23,7 @@ from relay.settings import Settings
 from relay.store import Receipt, Store
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.work import Backoff, DeadLetters
+from relay.store.written import WrittenColumns
 from relay.telemetry import Meter, metered
 
 QUEUE = "inbound"
@@ -81,6 +82,7 @@ class Inbound:
         *,
         carrier: Carrier,
         ledger: Ledger,
+        written: WrittenColumns,
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
         new_id: Callable[[], str] = lambda: uuid4().hex,
@@ -90,6 +92,7 @@ class Inbound:
         self._store = store
         self._carrier = carrier
         self._ledger = ledger
+        self._written = written
         self._dead_letters = dead_letters
         self._now = now
         self._new_id = new_id
@@ -258,6 +261,7 @@ class Inbound:
         with metered(meter):
             carried = await self._carrier.carry(incoming, job.tag, sent)
         await self._ledger.finish(job.tag, carried.open)
+        await self._written.put(job.id, self._now(), carried.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)
         await self._remember(job, outcome)
         receipt = outcome["receipt"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any
 
 Json = Mapping[str, Any]
@@ -130,10 +129,4 @@ def _lines(value: Json) -> str:
 
 
 def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return _number(value)
-    raise TypeError(f"a {type(value).__name__} is no fact")
+    return json.dumps(value, ensure_ascii=False)

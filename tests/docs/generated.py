@@ -1,18 +1,19 @@
-"""Writes the pages that are read off the code: docs/settings.md and docs/commands.md.
+"""Writes the pages that are read off the code and the maps: docs/settings.md, docs/commands.md, docs/default-maps.md.
 
-`python tests/docs/generated.py` writes them; a test compares them with what is there.
+`python tests/docs/generated.py` writes them, or those that it is given; a test compares them with what is there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
+from default_maps import default_maps_page
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -156,13 +157,17 @@ def _table_row(cells: Iterable[str]) -> str:
     return f"| {' | '.join('`'.join(each) for each in parts)} |"
 
 
-PAGES = {"docs/settings.md": settings_page, "docs/commands.md": commands_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "docs/settings.md": settings_page,
+    "docs/commands.md": commands_page,
+    "docs/default-maps.md": lambda: default_maps_page(ROOT / "maps"),
+}
 
 
 def main() -> int:
-    """Write the pages."""
-    for name, page in PAGES.items():
-        (ROOT / name).write_text(page(), encoding="utf-8")
+    """Write the pages named as arguments, or all."""
+    for name in sys.argv[1:] or PAGES:
+        (ROOT / name).write_text(PAGES[name](), encoding="utf-8")
     return 0
 
 

@@ -1,18 +1,14 @@
-"""Helpers for the commands on maps: made-up folders, and an org to read from."""
+"""Helpers for the commands on maps: made-up folders, and the command line."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mapping_kit import IDENTIFIER, MAPS, TOP
 
-from devstack.dataverse import create_app
-from devstack.host.serve import serving
 from relay.cli import main
 
 FACTS: dict[str, Any] = json.loads((MAPS / "metadata.json").read_text(encoding="utf-8"))
@@ -35,13 +31,6 @@ def folder_of(at: Path, *texts: str, tables: Iterable[str] = PATIENT_TABLES, **c
     return at
 
 
-@asynccontextmanager
-async def org(metadata: Path) -> AsyncIterator[str]:
-    """Serve an org with the tables of a facts file; gives its root."""
-    async with create_app(metadata=metadata) as app, serving(app) as url:
-        yield url
-
-
-async def relay(*arguments: object) -> int:
-    """Run a command beside the servers of this loop."""
-    return await asyncio.to_thread(main, [str(each) for each in arguments])
+def relay(*arguments: object) -> int:
+    """Run a command."""
+    return main([str(each) for each in arguments])

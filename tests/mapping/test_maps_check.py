@@ -10,12 +10,15 @@ from mapping_kit import IDENTIFIER, MAPS, TOP
 from maps_kit import NAMES, WHOLE, folder_of
 
 from relay.cli import main
+from relay.errors import MapError
 from relay.mapping.check import check_folder
+from relay.mapping.findings import faults
 
 PRACTITIONERS = (
     "resource: Practitioner\ntable: contact\nkey: msemr_azurefhirid\nwhere: {msemr_contacttype: 935000001}\n"
     "attributes: [{column: lastname, copy: '$.name[0].family'}]\n"
 )
+CONCEPT = {"type": "Lookup", "targets": ["msemr_codeableconcept"], "navigation": {"msemr_codeableconcept": "msemr_S"}}
 PATIENTS = TOP + "where: {msemr_contacttype: 935000000}\n" + IDENTIFIER + "attributes:\n"
 
 
@@ -59,6 +62,25 @@ def test_every_fault_is_told_with_its_line(tmp_path: Path, capsys: pytest.Captur
     assert "\n    $.name[0:1]\n            ^" in out
     assert f"{folder / 'map1.yaml'}:4: error: fault: msemr_contacttype: " in out
     assert f"{folder / 'map1.yaml'}:6: warning: unused-expansion: " in out
+
+
+def test_a_wrong_path_among_several_is_a_fault_alone(tmp_path: Path) -> None:
+    """What cannot be read is told by loading, and says nothing of the paths beside it."""
+    folder = folder_of(tmp_path, f"{WHOLE}  - {{column: nickname, copy: [$.a, $.a..b, $.a]}}\n")
+    assert sorted(code for _, code, _, _ in told(folder)) == ["fault", "unreachable-path"]
+
+
+def test_a_folder_without_maps_is_a_fault(tmp_path: Path) -> None:
+    """A fault that no line has stands for the folder."""
+    (found,) = check_folder(folder_of(tmp_path))
+    assert (found.severity, found.code, found.file, found.line) == ("error", "fault", str(tmp_path), 0)
+    assert str(found).startswith(f"{tmp_path}: error: fault: holds no maps")
+
+
+def test_a_fault_without_a_place_is_told_all_the_same() -> None:
+    """Whatever loading says is a finding."""
+    (found,) = faults(MapError("no place"))
+    assert (found.message, found.file) == ("no place", "")
 
 
 def test_findings_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,10 +134,8 @@ def test_a_path_that_is_never_reached(line: str, unreachable: str | None, tmp_pa
 def test_a_concept_passes_over_what_has_no_code(tmp_path: Path) -> None:
     """For concepts only the same path twice is unreachable."""
     line = "  - column: msemr_spoken\n    concept: ['$.l.coding[*]', '$.l.coding[0]', '$.l.coding[0]']\n    type: 935000102\n"
-    facts = {"type": "Lookup", "targets": ["msemr_codeableconcept"], "navigation": {"msemr_codeableconcept": "msemr_L"}}
-    assert [code for _, code, _, _ in told(folder_of(tmp_path, WHOLE + line, contact__msemr_spoken=facts))] == [
-        "unreachable-path"
-    ]
+    folder = folder_of(tmp_path, WHOLE + line, contact__msemr_spoken=CONCEPT)
+    assert [code for _, code, _, _ in told(folder)] == ["unreachable-path"]
 
 
 def test_an_expansion_nobody_uses(tmp_path: Path) -> None:
@@ -212,8 +232,11 @@ def test_a_line_that_stays_in_dataverse_makes_no_element(tmp_path: Path) -> None
         ("{column: lastname, copy: $.patient.display, writeback: false}", True),
         ("{column: lastname, copy: '$.patient[*].display'}", True),
         ("{column: lastname, copy: '$.patient[*].display', create: {at: $.patient, set: {display: '%'}}}", False),
+        ("{column: msemr_generalpractioner, reference: $.patient, targets: {Patient: contact}}", False),
+        ("{column: msemr_spoken, concept: $.patient, type: 935000102}", False),
     ):
-        found = check_folder(folder_of(tmp_path, f"{top}  - {line}\n"))
+        found = check_folder(folder_of(tmp_path, f"{top}  - {line}\n", contact__msemr_spoken=CONCEPT))
+        assert not any(each.code == "fault" for each in found), line
         assert any(each.code == "required-element" for each in found) is missing, line
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import copy
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mapping_kit import IDENTIFIER, TOP
-from maps_kit import FACTS, PATIENT_TABLES, WHOLE, folder_of, org, relay
+from maps_kit import FACTS, PATIENT_TABLES, WHOLE, folder_of, relay
 
-from devstack.host.serve import serving
 from relay.cli import main
 from relay.mapping.drift import drift
 from relay.mapping.outline import read_outlines
+from support.served import org, served
 
 LINES = """  - {column: gendercode, map: $.gender, values: {male: 1, female: 2}}
   - {column: birthdate, copy: $.birthDate}
@@ -98,6 +99,34 @@ def test_columns_that_no_map_names_are_not_compared(tmp_path: Path) -> None:
     assert against(tmp_path, lambda live: live.clear(), f"disabled: true\n{WHOLE}") == []
 
 
+def test_constants_are_options_too(tmp_path: Path) -> None:
+    """What `where`, `default` and `beside` write must be options of the org, and a child's columns count."""
+    text = (
+        f"where: {{msemr_contacttype: 935000000}}\n{TOP}attributes:\n"
+        "  - {column: gendercode, default: 1}\n"
+        "  - {column: nickname, copy: $.n, beside: {familystatuscode: 2}}\n"
+        "  - {expand: identifier, table: prefix_patientidentifier, lookup: prefix_patient, attributes: []}\n"
+    )
+
+    def change(live: dict[str, Any]) -> None:
+        for name in ("msemr_contacttype", "gendercode", "familystatuscode"):
+            live["contact"]["columns"][name]["options"] = []
+        del live["prefix_patientidentifier"]["columns"]["prefix_patient"]
+
+    assert against(tmp_path, change, text) == [
+        ("error", "missing-option", "contact.msemr_contacttype"),
+        ("error", "missing-option", "contact.gendercode"),
+        ("error", "missing-option", "contact.familystatuscode"),
+        ("error", "missing-column", "prefix_patientidentifier.prefix_patient"),
+    ]
+
+
+def test_a_table_without_facts_is_left_to_loading(tmp_path: Path) -> None:
+    """The maps do not load then, which says more."""
+    folder = folder_of(tmp_path, WHOLE.replace("table: contact", "table: lead"))
+    assert list(drift(read_outlines(folder), OURS, {**OURS, "lead": OURS["contact"]})) == []
+
+
 def test_concepts_rely_on_their_table(tmp_path: Path) -> None:
     """A concept line reads and writes the codeable concept table."""
     text = "resource: Encounter\ntable: contact\nkey: msemr_azurefhirid\nattributes:\n  - {column: a, concept: $.b, type: 1}\n"
@@ -105,19 +134,19 @@ def test_concepts_rely_on_their_table(tmp_path: Path) -> None:
     assert ("warning", "different-maxlength", "msemr_codeableconcept.msemr_code") in found
 
 
-async def test_check_reads_the_org(
+def test_check_reads_the_org(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """--from compares over the wire; a difference that breaks writes fails the check, with the line of the map."""
     monkeypatch.setenv("RELAY_DATAVERSE_AUTH", "none")
     ours = folder_of(tmp_path / "ours", WHOLE)
     theirs = folder_of(tmp_path / "theirs", contact__lastname={"maxLength": 10}, contact__new_x={"type": "String"})
-    async with org(ours / "metadata.json") as url:
-        assert await relay("maps", "check", ours, "--from", url, "--strict") == 0
+    with org(ours / "metadata.json") as url:
+        assert relay("maps", "check", ours, "--from", url, "--strict") == 0
     assert capsys.readouterr().out == "0 errors, 0 warnings, 0 informations\n"
-    async with org(theirs / "metadata.json") as url:
-        assert await relay("maps", "check", ours, "--from", url) == 0
-        assert await relay("maps", "check", ours, "--from", url, "--strict") == 1
+    with org(theirs / "metadata.json") as url:
+        assert relay("maps", "check", ours, "--from", url) == 0
+        assert relay("maps", "check", ours, "--from", url, "--strict") == 1
     out = capsys.readouterr().out
     line = next(number for number, text in enumerate(WHOLE.splitlines(), 1) if "lastname" in text)
     assert (
@@ -126,7 +155,7 @@ async def test_check_reads_the_org(
     )
 
 
-async def test_an_address_without_an_org_is_told(
+def test_an_address_without_an_org_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is no org is an error, not an org without tables."""
@@ -137,8 +166,8 @@ async def test_an_address_without_an_org_is_told(
         await send({"type": "http.response.start", "status": 404, "headers": []})
         await send({"type": "http.response.body", "body": b"not here"})
 
-    async with serving(nobody) as url:
-        assert await relay("maps", "check", folder_of(tmp_path, WHOLE), "--from", url) == 1
+    with served(lambda: nullcontext(nobody)) as url:
+        assert relay("maps", "check", folder_of(tmp_path, WHOLE), "--from", url) == 1
     assert capsys.readouterr().err.startswith("relay maps check: Dataverse answered 404")
 
 

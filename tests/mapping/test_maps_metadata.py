@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from mapping_kit import MAPS
-from maps_kit import FACTS, PATIENT_TABLES, WHOLE, folder_of, org, relay
+from maps_kit import FACTS, PATIENT_TABLES, WHOLE, folder_of, relay
 
 from devstack.dataverse import create_app
 from relay.cli import main
@@ -18,6 +18,7 @@ from relay.cli.maps_org import read_definitions
 from relay.dataverse.client import DataverseClient
 from relay.errors import Transient
 from relay.mapping.definitions import facts_text, table_facts
+from support.served import org
 
 CHUNKS = [sorted(FACTS["tables"])[start::10] for start in range(10)]
 
@@ -43,36 +44,36 @@ async def test_what_an_org_tells_is_what_it_was_given(tables: list[str], tmp_pat
     assert found == {table: known(table) for table in tables}
 
 
-async def test_the_tables_of_the_maps_are_read(
+def test_the_tables_of_the_maps_are_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is printed loads as metadata.json: every table that a map names, and those asked for."""
     monkeypatch.setenv("RELAY_DATAVERSE_AUTH", "none")
     folder = folder_of(tmp_path / "maps", WHOLE)
-    async with org(folder / "metadata.json") as url:
-        assert await relay("maps", "metadata", "--from", url, "--maps", folder) == 0
+    with org(folder / "metadata.json") as url:
+        assert relay("maps", "metadata", "--from", url, "--maps", folder) == 0
         document = json.loads(capsys.readouterr().out)
         assert document["source"] == {"title": "Dataverse organization", "url": url}
         assert set(document["tables"]) == {"contact", "prefix_patientidentifier"}
         out = tmp_path / "new.json"
         arguments = ("--maps", folder, "--table", "msemr_codeableconcept", "--out", out)
-        assert await relay("maps", "metadata", "--from", url, *arguments) == 0
+        assert relay("maps", "metadata", "--from", url, *arguments) == 0
         assert capsys.readouterr().out == f"written: {out}, 3 tables\n"
     assert json.loads(out.read_text(encoding="utf-8"))["tables"] == {table: known(table) for table in PATIENT_TABLES}
     out.replace(folder / "metadata.json")
     assert main(["maps", "check", str(folder), "--strict"]) == 0
 
 
-async def test_a_table_the_org_lacks_is_told(
+def test_a_table_the_org_lacks_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The facts of the others are written, and the exit code says that some are missing."""
     monkeypatch.setenv("RELAY_DATAVERSE_AUTH", "none")
     folder = folder_of(tmp_path, WHOLE)
     out = tmp_path / "new.json"
-    async with org(folder / "metadata.json") as url:
+    with org(folder / "metadata.json") as url:
         arguments = ("--maps", folder, "--table", "new_nothing", "--out", out, "--json")
-        assert await relay("maps", "metadata", "--from", url, *arguments) == 1
+        assert relay("maps", "metadata", "--from", url, *arguments) == 1
     shown, err = capsys.readouterr()
     assert err == "relay maps metadata: the org has no table new_nothing\n"
     assert json.loads(shown) == {

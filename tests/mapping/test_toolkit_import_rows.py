@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mapping_kit import MAPS
 from toolkit_kit import (
     ACTIONS,
     FORMATTED,
@@ -20,7 +24,26 @@ from toolkit_kit import (
     small,
 )
 
+from relay.mapping.metadata import load_metadata
+from relay.mapping.toolkit.convert import convert
+from relay.mapping.toolkit.records import Records
+
 Capsys = pytest.CaptureFixture[str]
+TABLES = load_metadata(MAPS / "metadata.json")
+ODD = [
+    "{",
+    "$",
+    "$..",
+    '{"s": 1}',
+    '{"s": "$.a", "c": {"a": [[1]]}}',
+    [],
+    {},
+    [{}],
+    {"msind_name": []},
+    "a <-> b",
+    "²",
+    "1e9",
+]
 
 
 def test_one_file_for_each_table_is_one_export(tmp_path: Path, capsys: Capsys) -> None:
@@ -342,3 +365,25 @@ def test_every_published_action_has_its_number() -> None:
 
     assert list(ACTIONS.values())[:5] == [440670000 + number for number in range(5)]
     assert len(OURS) == len(ACTIONS)
+
+
+@given(data=st.data())
+def test_no_cell_breaks_an_import(data: st.DataObject) -> None:
+    """Whatever stands in a cell, every row is told and the maps are written."""
+    export = data.draw(st.sampled_from([patients, care_teams]))()
+    document = export.document()
+    rows = [row for part in document.values() for row in part["value"]]
+    for _ in range(data.draw(st.integers(1, 5))):
+        row = data.draw(st.sampled_from(rows))
+        odd = st.text(max_size=9) | st.integers() | st.booleans() | st.none() | st.floats() | st.sampled_from(ODD)
+        row[data.draw(st.sampled_from(sorted(row)))] = data.draw(odd)
+    records = Records()
+    records.add_json(json.loads(json.dumps(document)), "export.json")
+    made = convert(records, TABLES, {})
+    assert len(made.report.entries) >= sum(len(part["value"]) for part in document.values()) - len(
+        document["msind_azurefhirresources"]["value"]
+    )
+    assert all(entry.file or entry.losses for entry in made.report.entries)
+    assert list(made.report.to_text())
+    assert json.dumps(made.report.to_json())
+    assert {each.name for each in made.maps} == set(made.texts)

@@ -121,6 +121,9 @@ class Reader:
         entities = [self._entity(record) for record in self._rows["entity"]]
         attributes = self._with_parents(entities)
         self._values(attributes)
+        hung = {row for entity in entities for row in entity.attributes}
+        for value in (value for row in attributes if row not in hung for value in row.values):
+            value.entry.lose("its attribute map is not carried")
         return entities
 
     def _entity(self, record: Record) -> EntityRow:
