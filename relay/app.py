@@ -203,7 +203,7 @@ class Relay:
         from relay.inbound.msind import Upserts
 
         waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes})
-        return Upserts(self.settings, self._inbound(waiting), self.maps)
+        return Upserts(self.settings, self._inbound(waiting, maybe_on_server=True), self.maps)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -212,14 +212,21 @@ class Relay:
 
         return Retriever(self.maps, self.dataverse, resolve=self._on_server, now=self.seams.now)
 
-    def _inbound(self, settings: Settings) -> Inbound:
+    def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
         from relay.inbound.service import Inbound
 
         return Inbound(
             settings,
             self.store,
-            carrier=Carrier(settings, self.maps, self.dataverse, self.writebacks.make, self.agreed),
+            carrier=Carrier(
+                settings,
+                self.maps,
+                self.dataverse,
+                self.writebacks.make,
+                self.agreed,
+                maybe_on_server=maybe_on_server,
+            ),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,

@@ -56,8 +56,17 @@ class Carrier:
     """Carries bundles out; what is written twice is the same both times, so any step may be the last."""
 
     def __init__(
-        self, settings: Settings, maps: MapSet, dataverse: DataverseClient, write_back: WriteBack, agreed: Agreed
+        self,
+        settings: Settings,
+        maps: MapSet,
+        dataverse: DataverseClient,
+        write_back: WriteBack,
+        agreed: Agreed,
+        *,
+        maybe_on_server: bool = False,
     ) -> None:
+        """`maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        self._maybe_on_server = maybe_on_server
         self._settings = settings
         self._maps = maps
         self._dataverse = dataverse
@@ -216,7 +225,7 @@ class Carrier:
                 report.writeback = _COMING
                 continue
             text, etag = sent.of(entry) if sent is not None else ("", "")
-            posted = entry.method != "PUT"
+            posted = self._maybe_on_server or entry.method != "PUT"
             links[entry.index] = Link(
                 draft.map.resource, draft.id, draft.map.table.name, report.row_id, identifier.system, posted, text, etag
             )

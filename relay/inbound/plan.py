@@ -248,6 +248,5 @@ def _concept(table: Table, target: Concept, key: str) -> Operation:
         "msemr_type": target.type,
         "msemr_code": target.code,
         "msemr_name": (target.name or target.code)[: limits["msemr_name"]],
-        "msemr_text": (target.text or target.name)[: limits["msemr_text"]] or None,
     }
     return Operation("create", table, key, {name: value for name, value in body.items() if value}, "new concept")

@@ -68,7 +68,6 @@ def _path(line: Sourced[Any], steps: Sequence[Step]) -> Iterator[tuple[str, ...]
         # a Coding, a CodeableConcept, or a bare code
         yield from ((*names, *below) for below in _CODING)
         yield from ((*names, "coding", *below) for below in _CODING)
-        yield (*names, "text")
         yield names
     else:
         yield names

@@ -128,7 +128,6 @@ class ConceptLine(Sourced[ConceptShape]):
     system: str
     code: Callable[[Any], Scalar] = field(repr=False)
     name: Callable[[Any], Scalar] = field(repr=False)
-    text: Callable[[Any], Scalar] = field(repr=False)
 
     @classmethod
     def build(cls, spec: ConceptShape, scope: Scope, place: Place) -> ConceptLine:
@@ -154,7 +153,6 @@ class ConceptLine(Sourced[ConceptShape]):
             spec.system,
             converter(facts["msemr_code"]),
             converter(facts["msemr_name"], length="truncate"),
-            converter(facts["msemr_text"], length="truncate"),
         )
 
     def write(self, item: Any, into: Building) -> None:
@@ -182,7 +180,6 @@ class ConceptLine(Sourced[ConceptShape]):
             element = {"code": element}
         if not isinstance(element, Mapping):
             raise Misfit
-        text = element.get("text")
         if "coding" in element:
             codings = element["coding"]
             if not isinstance(codings, list):
@@ -193,9 +190,8 @@ class ConceptLine(Sourced[ConceptShape]):
         code, display = element.get("code"), element.get("display")
         if code is None or code == "":
             return None
-        # a row keeps the name it was created with: the source's own words, cut where the column ends
-        name = self.name(display or text or code)
-        return Concept(self.type, str(self.code(code)), str(name), str(self.text(text or "")))
+        # The row is everybody's who has the code: what somebody wrote about one patient (`text`) has no place in it.
+        return Concept(self.type, str(self.code(code)), str(self.name(display or code)))
 
 
 def _lookup_column(spec: SourcedShape, scope: Scope, place: Place) -> Column:

@@ -78,12 +78,11 @@ class ByIdentifier:
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """The codeable concept row (type, code); `name` and `text` are used only to create it."""
+    """The codeable concept row (type, code); `name` is used only to create it."""
 
     type: int
     code: str
     name: str = ""
-    text: str = ""
 
 
 Target = ByFhirId | ByIdentifier | Concept

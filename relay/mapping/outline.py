@@ -17,7 +17,7 @@ from relay.mapping.expansions import DEEPEST, IDENTIFIER
 from relay.mapping.load import is_map
 from relay.mapping.lookups import CONCEPT_TABLE
 
-CONCEPT_COLUMNS = ("msemr_type", "msemr_code", "msemr_name", "msemr_text")
+CONCEPT_COLUMNS = ("msemr_type", "msemr_code", "msemr_name")
 """Columns of the codeable concept table that every concept line reads or writes."""
 SCHEMA_FILE = "schema.json"
 

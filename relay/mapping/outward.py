@@ -107,9 +107,7 @@ def _conceived(line: ConceptLine, row: RowView, table: Table) -> Any:  # noqa: A
         "code": concept.code,
         "display": "" if concept.name == concept.code else concept.name,
     }
-    return {"coding": [{name: value for name, value in coding.items() if value}]} | (
-        {"text": concept.text} if concept.text else {}
-    )
+    return {"coding": [{name: value for name, value in coding.items() if value}]}
 
 
 def _pointed(line: Sourced[Any], row: RowView) -> ByFhirId | Concept | None:
@@ -149,7 +147,10 @@ def edits_of(line: Sourced[Any], value: Any, resource: Any, resolve: Resolve) ->
     steps, at = there
     if value is None:
         return take_away(steps, resource, at)
-    return [(at, _renewed(line, read_at(resource, at), value))]
+    edits: list[Edit] = [(at, _renewed(line, read_at(resource, at), value))]
+    if isinstance(line, Mapped) and at and at[-1] == "code" and "display" in read_at(resource, at[:-1]):
+        edits.append(((*at[:-1], "display"), None))  # of a Coding: it named the code that was there
+    return edits
 
 
 def _found(line: Sourced[Any], resource: Any, resolve: Resolve) -> tuple[Sequence[Step], Pointer] | None:

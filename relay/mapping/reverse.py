@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.mapping.actions import Sourced
+from relay.mapping.actions import Copy, Sourced
 from relay.mapping.expansions import IDENTIFIER, Expand
 from relay.mapping.model import EntityMap, ExpansionMap, Issue, Resolve, Table
 from relay.mapping.outward import RowView, Unlinked, adding, edits_of, meaning, outward_lines, takes_part, wire_name
@@ -64,8 +64,16 @@ class _Writer:
 
     def item(self, lines: Sequence[Any], table: Table, row: RowView, made: Any) -> Any:
         """Write one row into one object: its columns, then its expansions."""
-        for line in outward_lines(lines):
-            made = edited(made, self.edits(line, table, row, made, fresh=True))
+        spoken = list(outward_lines(lines))
+        coded = frozenset[str]().union(*(line.elements for line in spoken if not isinstance(line, Copy)))
+        words = [line for line in spoken if isinstance(line, Copy) and _is_label(line, coded)]
+        for line in spoken:
+            if line not in words:
+                made = edited(made, self.edits(line, table, row, made, fresh=True))
+        for line in words:
+            # A label is what another line said in words: said again it would be a text that nobody wrote.
+            if row.values.get(line.reading.column) not in [path.first(made) for path, _ in line.reading.readers]:
+                made = edited(made, self.edits(line, table, row, made, fresh=True))
         for line in lines:
             if isinstance(line, Expand) and not line.disabled and (array := list(self._array(line.expansion, row))):
                 made[line.expansion.element] = _joined(made.get(line.expansion.element, ()), array)
@@ -95,6 +103,11 @@ class _Writer:
                 Issue("warning", "cannot-write", f"{line.reading.readers[0][0].text}: {problem}", column)
             )
         return []
+
+
+def _is_label(line: Copy, coded: frozenset[str]) -> bool:
+    """Tell whether a line takes its text from one of several places in an element that other lines read as a code."""
+    return len(line.reading.readers) > 1 and bool(line.elements & coded)
 
 
 def _joined(there: Sequence[Any], array: Sequence[Any]) -> list[Any]:

@@ -52,7 +52,7 @@ KEYS: Mapping[str, str] = {
     "default": "The constant to write.",
     "map": "The code to map; of several codes the first that is listed counts.",
     "values": "What each code becomes.",
-    "unmapped": "What a code that is not listed does: fail, keep, or default:<value>.",
+    "unmapped": "What a code that is not listed does: fail, keep, clear, or default:<value>.",
     "reference": "The Reference to follow; of several the first of an accepted type counts.",
     "targets": "Resource type → the table that the lookup points to.",
     "concept": "The CodeableConcept, Coding or code.",

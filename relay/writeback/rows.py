@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from relay.dataverse import quoting
-from relay.dataverse.batch import Request, Response
+from relay.dataverse.batch import MAX_OPERATIONS, Request, Response
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseMissing
 from relay.mapping.load import MapSet
@@ -17,6 +17,9 @@ from relay.mapping.model import ByFhirId, ByIdentifier, Concept, EntityMap, Expa
 from relay.mapping.outward import RowView
 from relay.mapping.reverse import selected
 from relay.mapping.values import LOOKUP_TYPES
+
+PARENTS = 100
+"""Conditions of one filter: a query takes at most 500, a URL 32 KiB."""
 
 Pointed = tuple[str, str]
 """(table, GUID) that a lookup may point to."""
@@ -87,16 +90,21 @@ class RowReader:
     async def _grandchildren(
         self, expansions: Iterable[ExpansionMap], found: Mapping[str, Sequence[Mapping[str, Any]]]
     ) -> dict[str, list[Mapping[str, Any]]]:
-        asked = [
-            (inner, _children(inner, [str(row[expansion.table.primary_id]) for row in found[expansion.table.name]]))
-            for expansion in expansions
-            for inner in expansion.expansions
-            if found[expansion.table.name]
-        ]
-        if not asked:
-            return {}
-        answers = await self._dataverse.batch([request for _, request in asked])
-        return {inner.table.name: _rows(answer) for (inner, _), (answer,) in zip(asked, answers, strict=True)}
+        asked: list[tuple[str, Request]] = []
+        for expansion in expansions:
+            parents = [str(row[expansion.table.primary_id]) for row in found[expansion.table.name]]
+            for inner in expansion.expansions:
+                chunks = (parents[start : start + PARENTS] for start in range(0, len(parents), PARENTS))
+                asked += [(inner.table.name, _children(inner, chunk)) for chunk in chunks]
+        grown: dict[str, list[Mapping[str, Any]]] = {}
+        for (name, _), answer in zip(asked, await self._all([request for _, request in asked]), strict=True):
+            grown.setdefault(name, []).extend(_rows(answer))
+        return grown
+
+    async def _all(self, requests: Sequence[Request]) -> list[Response]:
+        """Send reads in as few calls as the batch limit allows."""
+        chunks = (requests[start : start + MAX_OPERATIONS] for start in range(0, len(requests), MAX_OPERATIONS))
+        return [answer for chunk in chunks for (answer,) in await self._dataverse.batch(chunk)]
 
     async def _meanings(self, wanted: Iterable[Pointed]) -> dict[str, ByFhirId | Concept | None]:
         """Tell what each row pointed to stands for: None for one no map speaks for, nothing for one without a FHIR id."""
@@ -105,21 +113,21 @@ class RowReader:
         for name, guid in wanted:
             meant[guid] = None
             if name == CONCEPT_TABLE and name in self._maps.tables:
-                columns = ("msemr_type", "msemr_code", "msemr_name", "msemr_text")
+                columns = ("msemr_type", "msemr_code", "msemr_name")
                 asked.append(((name, guid), _record(self._maps.tables[name], guid, columns)))
             elif maps := self._maps.for_table(name):
                 named = dict.fromkeys(column for each in maps for column in (each.key, *each.where))
                 asked.append(((name, guid), _record(maps[0].table, guid, named)))
         if not asked:
             return meant
-        answers = await self._dataverse.batch([request for _, request in asked])
-        for ((name, guid), _), (answer,) in zip(asked, answers, strict=True):
+        answers = await self._all([request for _, request in asked])
+        for ((name, guid), _), answer in zip(asked, answers, strict=True):
             if isinstance(answer.error, DataverseMissing):
                 continue
             values = _body(answer)
             if name == CONCEPT_TABLE:
-                text = [str(values.get(f"msemr_{each}") or "") for each in ("code", "name", "text")]
-                meant[guid] = Concept(int(values["msemr_type"]), *text)
+                code, words = (str(values.get(name) or "") for name in ("msemr_code", "msemr_name"))
+                meant[guid] = Concept(int(values["msemr_type"]), code, words)
             elif (entity_map := self._maps.fitting(name, values)) is not None:
                 if fhir_id := values.get(entity_map.key):
                     meant[guid] = ByFhirId(entity_map.resource, str(fhir_id))

@@ -12,6 +12,7 @@ from relay.mapping.elements import disabled_expansions
 from relay.mapping.load import MapSet, load_maps
 from relay.mapping.model import EntityMap, ExpansionMap
 
+_FOR_EDITORS = "# yaml-language-server: "
 OURS = "prefix_"
 """How the names begin that are no part of Microsoft's model."""
 
@@ -115,4 +116,5 @@ def _head(path: Path) -> Iterator[str]:
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             return
-        yield line.removeprefix("#").removeprefix(" ")
+        if not line.startswith(_FOR_EDITORS):
+            yield line.removeprefix("#").removeprefix(" ")

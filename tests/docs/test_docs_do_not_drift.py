@@ -150,6 +150,13 @@ def test_every_promise_names_a_test_that_exists() -> None:
         assert [each for each in named if not (ROOT / each).is_file()] == []
 
 
+def test_the_number_of_default_maps_is_right() -> None:
+    """Wherever a page says how many maps ship, that many are there."""
+    count = len(list((ROOT / "maps").glob("*.yaml")))
+    said = {name: re.findall(r"\b(\d+) maps\b", page(name)) for name in ("README.md", "docs/maps.md")}
+    assert said == {name: [str(count)] for name in said}
+
+
 def test_every_figure_has_a_place_on_the_performance_page() -> None:
     """docs/performance.md was written by the benches that are there."""
     listing = subprocess.run(

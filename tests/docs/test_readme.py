@@ -3,9 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,11 +12,10 @@ from typing import Any
 
 import pytest
 from fenced import ROOT, Block, blocks
+from walk import RELAY, is_addresses, is_up, lines, running
 
-RELAY = str(Path(sys.executable).with_name("relay"))
 MARKS = ("needs Azure", "needs Core Tools")
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-ADDRESS = re.compile(r"^(FUNCTIONS|DATAVERSE|FHIR)=http://127\.0\.0\.1:\d+$")
 PATIENT = "demo-ana-lindqvist"
 URN = "urn:oid:org.d365.mc4h.patient.id"
 
@@ -27,20 +24,8 @@ def shell() -> list[Block]:
     return [each for each in blocks("README.md") if each.language == "sh" and each.mark not in MARKS]
 
 
-def lines(block: Block) -> list[str]:
-    return [line for line in block.text.splitlines() if line.strip()]
-
-
 def is_make(block: Block) -> bool:
     return all(line.startswith("make ") for line in lines(block))
-
-
-def is_up(block: Block) -> bool:
-    return block.text.startswith(".venv/bin/relay up ")
-
-
-def is_addresses(block: Block) -> bool:
-    return all(ADDRESS.fullmatch(line) for line in lines(block))
 
 
 def by_hand() -> list[Block]:
@@ -88,22 +73,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
     if shutil.which("curl") is None or shutil.which("bash") is None:
         pytest.skip("the walk-through needs curl and bash")
     (block,) = [each for each in shell() if is_up(each)]
-    folder = tmp_path_factory.mktemp("readme") / "store"
-    (line,) = lines(block)
-    said = shlex.split(line)
-    assert (said[said.index("--port") + 1], said[said.index("--store") + 1]) == ("7071", ".relay")
-    command = [RELAY, *said[1:]]
-    command[command.index("7071")] = "0"
-    command[command.index(".relay")] = str(folder)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "AzureWebJobs"))}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as up:  # noqa: S603 - our own command
-        try:
-            assert up.stdout is not None
-            urls = json.loads(up.stdout.readline())
-            yield {name.upper(): url for name, url in urls.items()}, folder
-        finally:
-            up.send_signal(signal.SIGINT)
-            assert up.wait(timeout=30) == 0
+    folder = tmp_path_factory.mktemp("readme")
+    with running(block, folder) as urls:
+        yield urls, folder / ".relay"
 
 
 def outcome(text: str) -> dict[str, Any]:

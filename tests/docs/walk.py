@@ -43,7 +43,7 @@ def running(block: Block, folder: Path) -> Iterator[dict[str, str]]:
     settings = {found[1]: found[2] for each in words if (found := _SETTING.fullmatch(each))}
     said = words[len(settings) + 1 :]
     assert (said[said.index("--port") + 1], said[said.index("--store") + 1]) == ("7071", ".relay")
-    said[said.index("7071")] = "0"
+    said[said.index("7071")], said[said.index(".relay")] = "0", str(folder / ".relay")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "AzureWebJobs"))}
     with subprocess.Popen(  # noqa: S603 - our own command
         [RELAY, *said],

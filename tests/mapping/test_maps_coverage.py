@@ -51,6 +51,7 @@ UNREAD = {
     "_birthDate.extension.valueString",
     "generalPractitioner.display",
     "communication.language.coding.system",
+    "communication.language.text",
     "contained",
 }
 
