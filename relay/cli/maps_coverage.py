@@ -64,8 +64,10 @@ def _tell(types: list[dict[str, Any]], *, everything: bool) -> None:
         numbers = f"{len(each['unread']):>6}{len(each['unfilled']):>9}{each['failed']:>7}"
         print(f"{each['type']:<28}{each['resources']:>9}  {each['map']:<9}{each['table'] or '-':<32}{numbers}")
     for each in types:
-        if (each["map"] == "mapped" or everything) and (each["unread"] or each["unfilled"]):
+        if (each["map"] == "mapped" or everything) and (each["unread"] or each["unfilled"] or each["issues"]):
             print(f"\n{each['type']}")
+            for issue, count in each["issues"].items():
+                print(f"  told     {count:>8}           {issue}")
             for element in each["unread"]:
                 print(f"  not read {element['resources']:>8} {element['percent']:>6.1f} %  {element['element']}")
             if each["unfilled"]:

@@ -113,6 +113,8 @@ class TypeCoverage:
     failed: int = 0
     unread: Counter[str] = field(default_factory=Counter)
     filled: set[tuple[str, str]] = field(default_factory=set)
+    issues: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Issues by severity and code."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers for programs and for printing."""
@@ -122,6 +124,7 @@ class TypeCoverage:
             "map": "disabled" if self.disabled else "none" if self.entity is None else "mapped",
             "table": self.entity.table.name if self.entity else None,
             "failed": self.failed,
+            "issues": {f"{severity} {code}": count for (severity, code), count in sorted(self.issues.items())},
             "unread": [
                 {"element": element, "resources": count, "percent": round(100 * count / self.resources, 1)}
                 for element, count in sorted(self.unread.items(), key=lambda each: (-each[1], each[0]))
@@ -154,6 +157,7 @@ class Coverage:
         known.unread.update(unread(resource, known.tree))
         if known.entity is not None and not known.disabled:
             draft = translate(known.entity, resource, resolve)
+            known.issues.update((issue.severity, issue.code) for issue in draft.issues)
             known.failed += any(issue.severity == "error" for issue in draft.issues)
             known.filled.update(_filled("", draft))
 

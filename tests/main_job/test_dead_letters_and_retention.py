@@ -15,7 +15,7 @@ from support.world import World, world
 both_ways = pytest.mark.parametrize("writeback", ["inline", "event"])
 
 PATIENT_ID = "zq-canary-7"
-CONTAINERS = ("relay-payloads", "relay-outcomes", "bundles-outcome", "relay-dead")
+CONTAINERS = ("relay-payloads", "relay-outcomes", "bundles-outcome", "relay-dead", "relay-written")
 TABLES = ("works", "deliveries", "deadletters")
 
 
@@ -101,7 +101,8 @@ async def test_payload_goes_with_the_outcome(tmp_path: Path, writeback: str) -> 
         await it.relay.inbound.drop("a.json", json.dumps(bundle(patient())).encode())
         assert (await blobs(it))["relay-payloads"] == 2
         await it.settle()
-        assert await blobs(it) == {"relay-payloads": 0, "relay-outcomes": 3, "bundles-outcome": 1, "relay-dead": 0}
+        kept = {"relay-outcomes": 3, "bundles-outcome": 1, "relay-written": 1}
+        assert await blobs(it) == {"relay-payloads": 0, "relay-dead": 0, **kept}
 
 
 @both_ways
