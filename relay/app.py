@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from relay.errors import RelayError, SettingsError
+from relay.errors import MapError, RelayError, SettingsError, StoreUnavailable
 from relay.settings import Settings, load_settings
 from relay.store import Store
 from relay.store.agreed import Agreed
@@ -37,6 +38,8 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.writeback.retrieve import Retriever
     from relay.writeback.service import WriteBacks
 
+
+log = logging.getLogger(__name__)
 
 SOON = 6.0  # seconds of waiting inside one call; what takes longer goes back on the queue, and the caller gets 202
 
@@ -150,6 +153,10 @@ class Relay:
         reader = EventReader(
             self.maps, self.dataverse, self.ledger, identifier_rows=self.settings.identifier_rows, new_tag=new_tag
         )
+        if any(each.outward.tracked for each in self.maps) and not self.settings.log_key.get_secret_value():
+            log.warning(
+                "RELAY_LOG_KEY is not set: after a restart every difference of a write-back column is a conflict"
+            )
         resolve = self._on_server
         rows = RowReader(self.maps, self.dataverse)
         births = Births(
@@ -216,23 +223,41 @@ class Relay:
         from relay.inbound.carry import Carrier
         from relay.inbound.service import Inbound
 
+        @cache
+        def carrier() -> Carrier:  # what is stored must not wait for maps that are wrong
+            maps, write_back = self.maps, self.writebacks.make
+            return Carrier(settings, maps, self.dataverse, write_back, self.agreed, maybe_on_server=maybe_on_server)
+
         return Inbound(
             settings,
             self.store,
-            carrier=Carrier(
-                settings,
-                self.maps,
-                self.dataverse,
-                self.writebacks.make,
-                self.agreed,
-                maybe_on_server=maybe_on_server,
-            ),
+            carrier=carrier,
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
             now=self.seams.now,
             backoff=self._backoff,
         )
+
+    async def work_writeback(self, text: str) -> None:
+        """Do the work of one write-back message; while the maps cannot be used it goes back on the queue."""
+        try:
+            writebacks = self.writebacks
+        except (MapError, StoreUnavailable):
+            from relay.writeback.messages import QUEUE
+
+            await self.store.send(QUEUE, text, delay=self._backoff.longest)
+            return
+        await writebacks.handle(text)
+
+    async def drain_writeback(self, text: str) -> None:
+        """Turn a poison write-back message into a dead letter, whether or not the maps can be used."""
+        try:
+            writebacks = self.writebacks
+        except (MapError, StoreUnavailable):
+            await self.dead_letters.put("writeback", "poison", text, subject=(text,))
+            return
+        await writebacks.drain(text)
 
     async def take_event(self, body: bytes) -> str:
         """Store one Dataverse event for the worker and return the queue's name for it.

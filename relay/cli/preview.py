@@ -75,7 +75,8 @@ def _tell(each: dict[str, Any]) -> None:
     if each["unmapped"]:
         print(f"  not mapped: {', '.join(each['unmapped'])}")
     for issue in each["issues"]:
-        print(f"  {issue['severity']}: {issue['code']}: {issue['message']} ({issue['at']})")
+        at = f" ({issue['at']})" if issue["at"] else ""
+        print(f"  {issue['severity']}: {issue['code']}: {issue['message']}{at}")
 
 
 def _tell_columns(row: dict[str, Any], indent: str) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from relay.errors import Refused, RelayError, StoreUnavailable, Terminal, Transient
+from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import read_text
@@ -80,7 +80,7 @@ class Inbound:
         settings: Settings,
         store: Store,
         *,
-        carrier: Carrier,
+        carrier: Callable[[], Carrier],
         ledger: Ledger,
         written: WrittenColumns,
         dead_letters: DeadLetters,
@@ -257,9 +257,13 @@ class Inbound:
         await self._store.put_blob(PAYLOADS, job.id, body)
 
     async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
+        try:
+            carrier = self._carrier()
+        except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
+            raise Transient("the maps cannot be used", code="maps") from error
         await self._ledger.begin(job.tag)
         with metered(meter):
-            carried = await self._carrier.carry(incoming, job.tag, sent)
+            carried = await carrier.carry(incoming, job.tag, sent)
         await self._ledger.finish(job.tag, carried.open)
         await self._written.put(job.id, self._now(), carried.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)

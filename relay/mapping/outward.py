@@ -83,7 +83,7 @@ def _coded(line: Mapped, row: RowView, table: Table) -> Any:
         return None
     code = next((code for code, listed in line.values.items() if same(column, value, listed)), None)
     if code is None:
-        return None
+        raise NoPlace("no code is listed for the option that the column holds")
     if line.values.keys() <= {"true", "false"}:
         return code == "true"
     return int(code) if all(each.isdecimal() for each in line.values) else code
@@ -92,8 +92,10 @@ def _coded(line: Mapped, row: RowView, table: Table) -> Any:
 @meaning.register
 def _referred(line: Reference, row: RowView, table: Table) -> Any:  # noqa: ARG001 - the signature of all
     target = _pointed(line, row)
-    if not isinstance(target, ByFhirId) or target.type not in line.targets:
+    if not isinstance(target, ByFhirId):
         return None
+    if target.type not in line.targets:
+        raise NoPlace(f"the column points to a {target.type}, which the line does not take")
     return {"reference": f"{target.type}/{target.id}"}
 
 
@@ -157,6 +159,8 @@ def _found(line: Sourced[Any], resource: Any, resolve: Resolve) -> tuple[Sequenc
     """Return where the element stands that the line reads; for a code in a CodeableConcept, the whole concept."""
     for path, _ in line.reading.readers:
         inside = _inside(line, path.steps)
+        if path.root_element == "contained":
+            continue  # it belongs to what refers to it
         for at in places(path.steps, resource):
             if _counts(line, read_at(resource, at), resolve):
                 return path.steps[: len(path.steps) - inside], at[: len(at) - inside]
@@ -211,6 +215,8 @@ def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
     problem = NoPlace("no path of the line says where a new value goes")
     for path, _ in line.reading.readers:
         try:
+            if path.root_element == "contained":
+                continue
             steps: Sequence[Step] = path.steps
             if isinstance(line, ConceptLine) and _bare(steps):
                 return [*edits, put(steps, resource, value["coding"][0]["code"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from relay.errors import Transient
 from relay.store import Store
@@ -27,7 +28,7 @@ class Turns:
     async def taking(self, *name: str) -> AsyncIterator[None]:
         """Hold the turn while the block runs; raises Transient `under-way` when another holds it."""
         word = self._pseudonyms(*name)
-        note = {"at": self._now().isoformat()}
+        note = {"at": self._now().isoformat(), "by": uuid4().hex}
         if not await self._store.add_row(TABLE, "turn", word, note):
             there = await self._store.get_row(TABLE, "turn", word)
             if there is not None and self._now() - datetime.fromisoformat(str(there["at"])) < LONGEST:
@@ -36,4 +37,6 @@ class Turns:
         try:
             yield
         finally:
-            await self._store.delete_row(TABLE, "turn", word)
+            there = await self._store.get_row(TABLE, "turn", word)
+            if there is not None and there.get("by") == note["by"]:  # else somebody took over
+                await self._store.delete_row(TABLE, "turn", word)

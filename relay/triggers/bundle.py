@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import azure.functions as func
 
 from relay.app import fresh_relay
-from relay.errors import MapError, StoreUnavailable
 from relay.triggers.answers import answer
 
 if TYPE_CHECKING:  # the event intake shares this process's start and needs none of it
@@ -22,15 +21,9 @@ _ACCEPTED = 202
 @bp.route("bundle", methods=["POST"], auth_level=func.AuthLevel.FUNCTION)
 async def post_bundle(req: func.HttpRequest) -> func.HttpResponse:
     """Take a FHIR Bundle or one resource; `Prefer: respond-async` answers before the work is done."""
-    from relay.inbound.outcome import operation_outcome
-
     # Of a preference only the word counts: what may follow it (`respond-async; wait=10`) asks for nothing else.
     prefer = {each.partition(";")[0].strip().lower() for each in req.headers.get("Prefer", "").split(",")}
-    try:
-        inbound = (await fresh_relay()).inbound
-    except (StoreUnavailable, MapError) as error:  # nothing could be kept with a meaning: the sender keeps it
-        return answer(503, operation_outcome(error, 503), {"Retry-After": "30"})
-    reply = await inbound.post(
+    reply = await (await fresh_relay()).inbound.post(
         req.get_body(),
         req.headers.get("Content-Type", ""),
         req.headers.get("Content-Encoding", ""),

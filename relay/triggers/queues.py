@@ -26,7 +26,7 @@ async def inbound_worker(msg: func.QueueMessage) -> None:
 @bp.queue_trigger("msg", "writeback", CONNECTION)
 async def writeback_worker(msg: func.QueueMessage) -> None:
     """Look into one identifier event, or make one link that had to wait."""
-    await (await fresh_relay()).writebacks.handle(_text(msg))
+    await (await fresh_relay()).work_writeback(_text(msg))
 
 
 @bp.function_name("inbound_poison")
@@ -40,7 +40,7 @@ async def inbound_poison(msg: func.QueueMessage) -> None:
 @bp.queue_trigger("msg", "writeback-poison", CONNECTION)
 async def writeback_poison(msg: func.QueueMessage) -> None:
     """Turn a write-back that could not be worked on into a dead letter."""
-    await (await fresh_relay()).writebacks.drain(_text(msg))
+    await (await fresh_relay()).drain_writeback(_text(msg))
 
 
 @bp.function_name("blob_poison")

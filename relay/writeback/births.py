@@ -86,10 +86,11 @@ class Births:
             codes = f" ({', '.join(made.codes)})" if made.codes else ""
             raise Failed(f"the FHIR server answered {made.status}{codes} to a create", code=f"fhir-{made.status}")
         await self._claim(entity_map, row, made.id)
-        tracked = entity_map.outward.tracked
+        lost = tuple(dict.fromkeys(issue.at for issue in outgoing.issues))
+        tracked = [each for each in entity_map.outward.tracked if each not in lost]
         if tracked:
             await self._agreed.put(entity_map.table.name, guid, marks_of(self._agreed, entity_map, row, tracked))
-        return Sent("created")
+        return Sent("created", lost=lost)
 
     async def _search(self, entity_map: EntityMap, identifier: IdentifierMap, row: Row, own: Token) -> Hit | None:
         """Return the one resource that carries the row's GUID or an identifier of it; one without a system names nobody."""

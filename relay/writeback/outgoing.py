@@ -29,16 +29,23 @@ from relay.store.agreed import Agreed
 from relay.writeback.rows import Row, RowReader
 from relay.writeback.writer import CONFLICT, GONE, TRIES
 
+UNKNOWN = "?"
+"""What FHIR refers to has no row, or several: it has a value, and nobody knows which."""
+
 How = Literal["created", "linked", "written", "unchanged", "ignored"]
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What became of a row's way out: `ignored` says why in `reason`; `kept` are columns whose two changes conflict."""
+    """What became of a row's way out: `ignored` says why in `reason`; `kept` are columns whose two changes conflict.
+
+    `lost` are columns that have a value and no place in the resource.
+    """
 
     how: How
     reason: str = ""
     kept: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
 
 class Changes:
@@ -75,6 +82,7 @@ class Changes:
         )
         row = await self._rows.read(entity_map, guid, columns)
         if row is None:
+            await self._agreed.forget(entity_map.table.name, guid)
             return Sent("ignored", "row-gone")
         if not fits(entity_map, row.view.values):
             return Sent("ignored", "not-wanted")
@@ -120,8 +128,8 @@ class Changes:
             if _is_same(column, row, theirs):
                 sides.alike.append(name)
                 continue
-            if column.targets:
-                theirs = await self._rows.guid_of(theirs)
+            if theirs is not None and column.targets:
+                theirs = await self._rows.find(theirs) or UNKNOWN
             decision = self._decide(entity_map, row, column, theirs, marks.get(name))
             if decision == "ours":
                 sides.ours.append(name)
@@ -140,12 +148,12 @@ class Changes:
             mine_changed, theirs_changed = mine is not None, theirs is not None
         else:
             mine_changed = self._agreed.mark(table, row.id, column, mine) != mark
-            theirs_changed = self._agreed.mark(table, row.id, column, theirs) != mark
+            theirs_changed = theirs == UNKNOWN or self._agreed.mark(table, row.id, column, _plain(theirs)) != mark
         if not mine_changed:
             return "wait"  # FHIR's change comes in by its own way
         if not theirs_changed or rule == "dataverse":
             return "ours"
-        return "theirs" if rule == "fhir" else "kept"
+        return "theirs" if rule == "fhir" and theirs != UNKNOWN else "kept"
 
     async def _give_way(self, entity_map: EntityMap, row: Row, theirs: Mapping[str, Any]) -> None:
         """Bring what FHIR has into columns that both sides changed, where the map says that FHIR decides."""
@@ -155,10 +163,11 @@ class Changes:
             column = table.columns[name]
             if not column.targets:
                 body[name] = value
-            elif len(column.navigation) == 1:  # of several tables the GUID alone does not tell which
-                ((target, navigation),) = column.navigation.items()
-                entity_set = self._rows.entity_set(target)
-                body[f"{navigation}@odata.bind"] = quoting.bind(entity_set, value) if value else None
+            elif value is None:
+                body |= dict.fromkeys(f"{each}@odata.bind" for each in column.navigation.values())
+            else:
+                pointed, guid = value
+                body[f"{column.navigation[pointed.name]}@odata.bind"] = quoting.bind(pointed.entity_set, guid)
         if not body:
             return
         url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
@@ -166,7 +175,8 @@ class Changes:
             await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": row.etag or "*"}))
         except DataverseRace as error:
             raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
-        marks = {name: self._agreed.mark(table.name, row.id, table.columns[name], theirs[name]) for name in theirs}
+        facts = table.columns
+        marks = {name: self._agreed.mark(table.name, row.id, facts[name], _plain(theirs[name])) for name in theirs}
         await self._agreed.put(table.name, row.id, marks)
 
 
@@ -174,7 +184,7 @@ class Changes:
 class Sides:
     """A resource, and the write-back columns in which it and its row are alike or not.
 
-    `ours` go to FHIR, `theirs` (with FHIR's values; GUIDs for lookups) to the row, `kept` changed on both sides and stay.
+    `ours` go to FHIR, `theirs` (with FHIR's values; table and GUID for lookups) to the row, `kept` changed on both sides and stay.
     """
 
     resource: Mapping[str, Any]
@@ -182,6 +192,11 @@ class Sides:
     ours: list[str] = field(default_factory=list)
     theirs: dict[str, Any] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+
+
+def _plain(value: Any) -> Any:
+    """Return the value that stands in a column; of a lookup the GUID."""
+    return value[1] if isinstance(value, tuple) else value
 
 
 def _held(column: Column, row: Row) -> Any:

@@ -68,12 +68,8 @@ class RowReader:
         views = {each.table.name: _views(each, found, grown, meant) for each in expansions}
         return Row(guid, str(values.get("@odata.etag", "")), RowView(values, meant, views))
 
-    def entity_set(self, table: str) -> str:
-        """Return the entity set of a table that the facts name."""
-        return self._maps.tables[table].entity_set
-
-    async def guid_of(self, target: ByFhirId | ByIdentifier | Concept | None) -> str | None:
-        """Return the GUID of the one row that a reference or concept in a resource means; None for none or several."""
+    async def find(self, target: ByFhirId | ByIdentifier | Concept) -> tuple[Table, str] | None:
+        """Return the table and GUID of the one row that a reference or concept in a resource means; None if it is unknown."""
         if isinstance(target, Concept) and CONCEPT_TABLE in self._maps.tables:
             table = self._maps.tables[CONCEPT_TABLE]
             wanted = quoting.both(quoting.equals("msemr_type", target.type), quoting.equals("msemr_code", target.code))
@@ -85,7 +81,7 @@ class RowReader:
             return None
         page = await self._dataverse.get(quoting.query(table.entity_set, select=(table.primary_id,), filter=wanted))
         found = [str(row[table.primary_id]).lower() for row in page["value"]]
-        return found[0] if len(found) == 1 else None
+        return (table, found[0]) if len(found) == 1 else None
 
     async def _grandchildren(
         self, expansions: Iterable[ExpansionMap], found: Mapping[str, Sequence[Mapping[str, Any]]]

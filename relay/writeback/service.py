@@ -121,6 +121,9 @@ class WriteBacks:
         sent = await self._births.bear(born.map, born.id)
         if sent.how == "ignored":
             return Ignored(sent.reason)
+        if sent.lost:
+            # The row has them still, and nothing of the resource says otherwise: but somebody should know.
+            await self._bury(event, "cannot-write", f"no place in the new resource for: {', '.join(sent.lost)}")
         found = await self._reader.read(replace(event, message="Create"))
         if isinstance(found, Born):
             raise Transient("the row lost its FHIR id meanwhile; reading it again tells", code="row-changed")
