@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
         if folder is None:
             scratch = tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(scratch))
-        asyncio.run(_serve(options, folder, keys or None))
+        asyncio.run(_serve(options, folder.resolve(), keys or None))
     return 0
 
 

@@ -53,7 +53,13 @@ def row_of(draft: Draft) -> RowView:
 def by_type() -> dict[str, list[dict[str, Any]]]:
     """Return real resources by type: all of HL7's and US Core's examples, and the first of the others."""
     found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for pattern in ("hl7-r4-examples/*.gz", "us-core-examples/*.gz", "bulk-10-patients/*.gz", "synthea-blaze/1*.gz", "ahds-samples/*.gz"):
+    for pattern in (
+        "hl7-r4-examples/*.gz",
+        "us-core-examples/*.gz",
+        "bulk-10-patients/*.gz",
+        "synthea-blaze/1*.gz",
+        "ahds-samples/*.gz",
+    ):
         for _, text in resources(pattern):
             resource = json.loads(text, parse_float=Decimal)
             if len(found[resource["resourceType"]]) < MOST:
