@@ -85,6 +85,15 @@ class Scope:
             raise self.document.error(place, f"{name} is written by {what} already")
         return column
 
+    def unfilled(self, names: Iterable[str], place: Place) -> frozenset[str]:
+        """Check the columns that are said to be left empty; raises MapError for one that is not there or is written."""
+        for position, name in enumerate(names):
+            at = (*place, position)
+            find_column(self.document, at, self.table, name)
+            if name in self.taken:
+                raise self.document.error(at, f"{name} is written by {self.taken[name]}")
+        return frozenset(names)
+
     def choices(self) -> tuple[Choice, ...]:
         """Return the choices that the lines built so far make up."""
         return tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +100,9 @@ class _Entity:
 
     def findings(self) -> Iterator[Finding]:
         entity = self.entity
-        yield from self._unsourced(entity.table, entity.columns)
+        yield from self._unsourced(entity.table, entity.columns, entity.unfilled)
         for expansion in every_expansion(entity.expansions):
-            yield from self._unsourced(expansion.table, (*expansion.columns, expansion.lookup))
+            yield from self._unsourced(expansion.table, (*expansion.columns, expansion.lookup), expansion.unfilled)
         for table, line in every_line(entity):
             if isinstance(line, Reference):
                 yield from self._targets(table, line)
@@ -119,7 +119,7 @@ class _Entity:
     def _line(self, key: str) -> int:
         return self.document.line((key,)) if self.document else 0
 
-    def _unsourced(self, table: Table, written: Iterable[str]) -> Iterator[Finding]:
+    def _unsourced(self, table: Table, written: Iterable[str], unfilled: Collection[str]) -> Iterator[Finding]:
         known = {*written, table.primary_id, *GIVEN}
         for column in table.columns.values():
             if column.name in known or column.required not in {"systemrequired", "required"}:
@@ -128,7 +128,7 @@ class _Entity:
             if column.required == "systemrequired":
                 message = f"no line writes {column.name}, which {table.name} cannot be created without"
                 yield Finding("error", "system-required", message, self.entity.file, line, at)
-            else:
+            elif column.name not in unfilled:
                 message = f"no line writes {column.name}, which forms of {table.name} require"
                 yield Finding("warning", "required", message, self.entity.file, line, at)
 

@@ -28,7 +28,7 @@ _TEXT_TAG = "tag:yaml.org,2002:str"
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ["str", "int", "float", "bool", "null", "timestamp", "merge", "value"]
 )
-_FEW = 16
+_FEW = 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class _Builder:
             disabled=shape.disabled,
             choices=scope.choices(),
             outward=self._outward(lines),
+            unfilled=self._unfilled(),
         )
 
     def _outward(self, lines: Iterable[Line[Any]]) -> Outward:
@@ -89,6 +90,13 @@ class _Builder:
             self.errors.append(self.document.error(("create_in_fhir",), message, ["false"]))
         columns = [line.reading.column for line in lines if isinstance(line, Sourced) and line.reading.outward]
         return Outward(frozenset(shape.writeback), shape.create_in_fhir, when, shape.conflict, tuple(columns))
+
+    def _unfilled(self) -> frozenset[str]:
+        try:
+            return self.scope.unfilled(self.shape.unfilled, ("unfilled",))
+        except MapError as error:
+            self.errors.append(error)
+            return frozenset()
 
     def _where(self) -> dict[str, Scalar]:
         self.scope.taken |= dict.fromkeys(self.shape.where, "where")

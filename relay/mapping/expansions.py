@@ -90,7 +90,9 @@ def expanded(
     if scope.depth == DEEPEST:
         raise document.error((*place, "expand"), "expansions nest two deep: an item's items are the last to expand")
     inline = {
-        key: value for key in ("table", "lookup", "vanished", "attributes") if (value := getattr(spec, key)) is not None
+        key: value
+        for key in ("table", "lookup", "vanished", "unfilled", "attributes")
+        if (value := getattr(spec, key)) is not None
     }
     at, definition = place, inline
     if spec.using is not None:
@@ -119,6 +121,7 @@ def expanded(
         return None
     name = spec.using or spec.expand
     expansion = expansion_of(inner, name, spec.expand, shape.lookup, lines, vanished=shape.vanished)
+    expansion = replace(expansion, unfilled=inner.unfilled(shape.unfilled, (*at, "unfilled")))
     return Expand(expansion, shape.disabled)
 
 

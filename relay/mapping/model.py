@@ -175,6 +175,8 @@ class EntityMap:
     choices: tuple[Choice, ...] = ()
     outward: Outward = field(default_factory=Outward)
     """What Dataverse changes go to FHIR; by default none."""
+    unfilled: frozenset[str] = frozenset()
+    """Required columns that are left empty on purpose: FHIR has nothing for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,7 @@ class ExpansionMap:
     choices: tuple[Choice, ...] = ()
     expansions: tuple[ExpansionMap, ...] = ()
     """Expansions of the item itself: their rows hang on this expansion's row."""
+    unfilled: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import singledispatch
-from typing import Any
+from typing import Any, Final
 
 from relay.mapping.actions import Copy, Mapped, Sourced, code_of
 from relay.mapping.lookups import ConceptLine, Reference
@@ -28,6 +28,13 @@ from relay.mapping.placing import (
 )
 from relay.mapping.r4 import DATES
 from relay.mapping.values import same
+
+
+SENT: Final = ".sent"
+"""Behind a column's name: the note beside its mark, `mark version time`, of what went to FHIR last and over which version.
+
+The mark is empty once both sides are known to agree on it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

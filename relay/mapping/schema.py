@@ -31,6 +31,7 @@ KEYS: Mapping[str, str] = {
     "writeback": "What may go from Dataverse to FHIR: the events of a map, the column of a line, the GUID of the identifier block.",
     "create_in_fhir": "Whether a row without a FHIR id becomes a resource.",
     "writeback_when": "Only rows with these values go to FHIR.",
+    "unfilled": "Required columns that are left empty on purpose: FHIR has nothing for them.",
     "conflict": "Who wins when both sides changed a column.",
     "identifier": "Where identifiers live, and the Dynamics identifier that is written back.",
     "expansions": "Named expansions, for lines that say `using`.",

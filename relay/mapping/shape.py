@@ -39,6 +39,7 @@ class MapShape(Shape):
     writeback_when: dict[str, Plain] = {}
     conflict: Literal["fhir", "dataverse", "park"] = "park"
     identifier: dict[str, Any] | None = None
+    unfilled: list[str] = []
     expansions: dict[str, dict[str, Any]] = {}
     attributes: list[dict[str, Any]] = []
 
@@ -61,6 +62,7 @@ class ExpansionShape(Shape):
     lookup: str
     vanished: Literal["keep", "deactivate", "delete"] | None = None
     disabled: bool = False
+    unfilled: list[str] = []
     attributes: Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
@@ -143,6 +145,7 @@ class ExpandShape(Shape):
     table: str | None = None
     lookup: str | None = None
     vanished: Literal["keep", "deactivate", "delete"] | None = None
+    unfilled: list[str] | None = None
     attributes: list[dict[str, Any]] | None = None
     disabled: bool = False
 

@@ -20,8 +20,9 @@ from relay.dataverse.errors import DataverseRace
 from relay.errors import Failed, Transient
 from relay.fhir.client import BUSY, FhirClient, Put, Read
 from relay.fhir.edits import apply_edits
+from relay.fhir.identifiers import dynamics_ids
 from relay.mapping.model import Column, Concept, EntityMap, Resolve
-from relay.mapping.outward import outward_lines, wire_name
+from relay.mapping.outward import SENT, outward_lines, wire_name
 from relay.mapping.reverse import Outgoing, changes
 from relay.mapping.translate import translate
 from relay.mapping.values import same
@@ -31,6 +32,8 @@ from relay.writeback.writer import CONFLICT, GONE, TRIES
 
 UNKNOWN = "?"
 """What FHIR refers to has no row, or several: it has a value, and nobody knows which."""
+
+_ETAG = "@odata.etag"
 
 How = Literal["created", "linked", "written", "unchanged", "ignored"]
 
@@ -75,12 +78,23 @@ class Changes:
     # --- a changed column becomes its element
 
     async def carry(self, entity_map: EntityMap, guid: str) -> Sent:
-        """Bring a row's write-back columns into its resource; raises Failed `gone` for a resource that is not there."""
-        outward = entity_map.outward
-        columns = dict.fromkeys(
-            (entity_map.key, *outward.columns, *_kinds(entity_map), *outward.when, *entity_map.where)
-        )
-        row = await self._rows.read(entity_map, guid, columns)
+        """Bring a row's write-back columns into its resource.
+
+        Raises Failed `gone` for a resource that is not there, `identifier-conflict` for one that is another row's.
+        """
+        for attempt in range(TRIES):
+            if attempt:
+                await self._sleep(0.05 * 2**attempt * (0.5 + self._draw()))
+            if (sent := await self._try(entity_map, guid)) is not None:
+                return sent
+        raise Transient("the row or its resource kept changing under the write-back", code="contended")
+
+    async def _try(self, entity_map: EntityMap, guid: str) -> Sent | None:
+        """Do it once; None when somebody wrote meanwhile: then all is to be read again."""
+        # In this order: a mark older than the row at worst looks like a conflict, which is looked at again; a row older
+        # than its mark would look like a user's change, and an old value would go out.
+        marks = await self._agreed.get(entity_map.table.name, guid)
+        row = await self._read(entity_map, guid)
         if row is None:
             await self._agreed.forget(entity_map.table.name, guid)
             return Sent("ignored", "row-gone")
@@ -88,40 +102,72 @@ class Changes:
             return Sent("ignored", "not-wanted")
         if not (fhir_id := row.view.values.get(entity_map.key)):
             return Sent("ignored", "no-fhir-id")
-        marks = await self._agreed.get(entity_map.table.name, guid)
-        for attempt in range(TRIES):
-            if attempt:
-                await self._sleep(0.05 * 2**attempt * (0.5 + self._draw()))
-            (read,) = await self._fhir.read([(entity_map.resource, str(fhir_id))])
-            _check_read(read)
-            sides = await self._compare(entity_map, row, json.loads(read.text, parse_float=Decimal), marks)
-            outgoing = changes(entity_map, sides.resource, row.view, sides.ours, self._resolve)
-            refuse(outgoing)
-            if outgoing.edits:
-                put = Put(entity_map.resource, str(fhir_id), apply_edits(read.text, outgoing.edits), read.etag)
-                (written,) = await self._fhir.write([put])
-                if written.status in CONFLICT:
-                    continue
-                if not 200 <= written.status < 300:  # noqa: PLR2004 - success
-                    raise _refused(written.status, written.codes, written.retry_after)
-            await self._give_way(entity_map, row, sides.theirs)
-            lost = {issue.at for issue in outgoing.issues}
-            alike = [*sides.alike, *(each for each in sides.ours if each not in lost)]
-            tracked = [each for each in alike if each in outward.tracked]
-            await self._agreed.put(entity_map.table.name, guid, marks_of(self._agreed, entity_map, row, tracked))
-            if lost:
-                raise Failed(
-                    f"no place in the resource for: {', '.join(sorted(lost))}", code="cannot-write", at=min(lost)
-                )
-            return Sent("written" if outgoing.edits else "unchanged", kept=tuple(sides.kept))
-        raise Transient("the resource kept changing under the write-back", code="contended")
+        (read,) = await self._fhir.read([(entity_map.resource, str(fhir_id))])
+        _check_read(read)
+        resource = json.loads(read.text, parse_float=Decimal)
+        _check_own(entity_map, resource, guid)
+        sides = await self._compare(entity_map, row, resource, marks)
+        if sides.contested and not await self._is_still(entity_map, row, marks):
+            return None
+        outgoing = changes(entity_map, resource, row.view, sides.ours, self._resolve)
+        lost = {issue.at for issue in outgoing.issues}
+        ours = [each for each in sides.ours if each not in lost]
+        if outgoing.edits:
+            await self._note(entity_map, row, ours, sides.version)
+            put = Put(entity_map.resource, str(fhir_id), apply_edits(read.text, outgoing.edits), read.etag)
+            (written,) = await self._fhir.write([put])
+            if written.status in CONFLICT:
+                return None
+            if not 200 <= written.status < 300:  # noqa: PLR2004 - success
+                raise _refused(written.status, written.codes, written.retry_after)
+        await self._give_way(entity_map, row, sides.theirs)
+        agreed = marks_of(
+            self._agreed,
+            entity_map,
+            row,
+            [each for each in (*sides.alike, *ours) if each in entity_map.outward.tracked],
+        )
+        await self._agreed.put(
+            entity_map.table.name, guid, {name: mark for name, mark in agreed.items() if marks.get(name) != mark}
+        )
+        if outgoing.edits:
+            await self._note(entity_map, row, ours, sides.version, done=True)
+            if not await self._is_still(entity_map, row):
+                return None  # saved meanwhile, and its event may have been looked at before the PUT
+        refuse(outgoing)
+        if lost:
+            raise Failed(f"no place in the resource for: {', '.join(sorted(lost))}", code="cannot-write", at=min(lost))
+        return Sent("written" if outgoing.edits else "unchanged", kept=tuple(sides.kept))
+
+    async def _read(self, entity_map: EntityMap, guid: str) -> Row | None:
+        outward = entity_map.outward
+        columns = (entity_map.key, *outward.columns, *_kinds(entity_map), *outward.when, *entity_map.where)
+        return await self._rows.read(entity_map, guid, dict.fromkeys(columns))
+
+    async def _is_still(self, entity_map: EntityMap, row: Row, marks: Mapping[str, str] | None = None) -> bool:
+        """Tell whether the row, and its marks if they are given, are what they were: another worker may be at it."""
+        now = await self._read(entity_map, row.id)
+        if now is None or {**now.view.values, _ETAG: ""} != {**row.view.values, _ETAG: ""}:
+            return False
+        return marks is None or await self._agreed.get(entity_map.table.name, row.id) == marks
+
+    async def _note(
+        self, entity_map: EntityMap, row: Row, names: Iterable[str], version: str, *, done: bool = False
+    ) -> None:
+        """Note what is about to be put for columns, over which version: FHIR having it since is no change of FHIR's."""
+        tracked = [each for each in names if each in entity_map.outward.tracked]
+        marks = marks_of(self._agreed, entity_map, row, tracked)
+        notes = {f"{name}{SENT}": f"{'' if done else mark} {version}" for name, mark in marks.items()}
+        await self._agreed.put(entity_map.table.name, row.id, notes)
 
     async def _compare(
         self, entity_map: EntityMap, row: Row, resource: Mapping[str, Any], marks: Mapping[str, str]
     ) -> Sides:
         """Tell for each write-back column which side changed it since both agreed."""
         draft = translate(entity_map, resource, self._resolve)
-        sides = Sides(resource)
+        sides = Sides(
+            " ".join(str(draft.columns.get(each) or "") for each in (entity_map.version, entity_map.last_updated))
+        )
         for name in entity_map.outward.columns:
             column = entity_map.table.columns[name]
             theirs: Any = draft.lookups.get(name) if column.targets else draft.columns.get(name)
@@ -130,7 +176,11 @@ class Changes:
                 continue
             if theirs is not None and column.targets:
                 theirs = await self._rows.find(theirs) or UNKNOWN
-            decision = self._decide(entity_map, row, column, theirs, marks.get(name))
+            mark, sent = marks.get(name), marks.get(f"{name}{SENT}", "").partition(" ")[0]
+            if sent and theirs != UNKNOWN and self._mark(entity_map, row, column, _plain(theirs)) == sent:
+                mark = sent  # FHIR has what went out last: that was agreed on, though nobody came to say so
+            decision, contested = self._decide(entity_map, row, column, theirs, mark)
+            sides.contested |= contested
             if decision == "ours":
                 sides.ours.append(name)
             elif decision == "theirs":
@@ -139,21 +189,25 @@ class Changes:
                 sides.kept.append(name)
         return sides
 
+    def _mark(self, entity_map: EntityMap, row: Row, column: Column, value: Any) -> str:
+        return self._agreed.mark(entity_map.table.name, row.id, column, value)
+
     def _decide(
         self, entity_map: EntityMap, row: Row, column: Column, theirs: Any, mark: str | None
-    ) -> Literal["ours", "theirs", "kept", "wait"]:
-        table, rule, mine = entity_map.table.name, entity_map.outward.conflict, _held(column, row)
+    ) -> tuple[Literal["ours", "theirs", "kept", "wait"], bool]:
+        """Return who is followed, and whether both sides changed the column."""
+        rule, mine = entity_map.outward.conflict, _held(column, row)
         if mark is None:
             # Never agreed on, so nobody can tell who changed it; a value where the other side has none harms nobody.
             mine_changed, theirs_changed = mine is not None, theirs is not None
         else:
-            mine_changed = self._agreed.mark(table, row.id, column, mine) != mark
-            theirs_changed = theirs == UNKNOWN or self._agreed.mark(table, row.id, column, _plain(theirs)) != mark
+            mine_changed = self._mark(entity_map, row, column, mine) != mark
+            theirs_changed = theirs == UNKNOWN or self._mark(entity_map, row, column, _plain(theirs)) != mark
         if not mine_changed:
-            return "wait"  # FHIR's change comes in by its own way
+            return "wait", False  # FHIR's change comes in by its own way
         if not theirs_changed or rule == "dataverse":
-            return "ours"
-        return "theirs" if rule == "fhir" and theirs != UNKNOWN else "kept"
+            return "ours", theirs_changed
+        return "theirs" if rule == "fhir" and theirs != UNKNOWN else "kept", True
 
     async def _give_way(self, entity_map: EntityMap, row: Row, theirs: Mapping[str, Any]) -> None:
         """Bring what FHIR has into columns that both sides changed, where the map says that FHIR decides."""
@@ -182,16 +236,18 @@ class Changes:
 
 @dataclass(slots=True)
 class Sides:
-    """A resource, and the write-back columns in which it and its row are alike or not.
+    """The write-back columns in which a resource and its row are alike or not.
 
-    `ours` go to FHIR, `theirs` (with FHIR's values; table and GUID for lookups) to the row, `kept` changed on both sides and stay.
+    `version` is the resource's version and time, as far as the map has columns for them. `contested` is whether both
+    sides changed a column. `ours` go to FHIR, `theirs` (with FHIR's values; table and GUID for lookups) to the row, `kept` changed on both sides and stay.
     """
 
-    resource: Mapping[str, Any]
+    version: str
     alike: list[str] = field(default_factory=list)
     ours: list[str] = field(default_factory=list)
     theirs: dict[str, Any] = field(default_factory=dict)
     kept: list[str] = field(default_factory=list)
+    contested: bool = False
 
 
 def _plain(value: Any) -> Any:
@@ -236,6 +292,15 @@ def refuse(outgoing: Outgoing) -> None:
     for issue in outgoing.issues:
         if issue.severity == "error":  # the row that is pointed to may get its FHIR id yet
             raise Transient(issue.message, code=issue.code)
+
+
+def _check_own(entity_map: EntityMap, resource: Mapping[str, Any], guid: str) -> None:
+    """Raise Failed for a resource that another row stands for: a key or a contact type may be changed by mistake."""
+    identifier = entity_map.identifier
+    current, _ = dynamics_ids(resource, identifier.system) if identifier is not None else ((), ())
+    if current and current != (guid,):
+        message = "the resource carries another row's Dynamics identifier"
+        raise Failed(message, code="identifier-conflict", at="identifier")
 
 
 def _check_read(read: Read) -> None:
