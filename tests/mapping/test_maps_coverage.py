@@ -117,6 +117,7 @@ def test_counts_by_type(tmp_path: Path) -> None:
         "map": "none",
         "table": None,
         "failed": 0,
+        "issues": {},
         "unread": [{"element": "code.text", "resources": 1, "percent": 100.0}],
         "unfilled": [],
     }
