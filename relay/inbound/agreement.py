@@ -3,7 +3,8 @@
 The mark of a value that both sides had tells who changed it since: the row if it no longer has it, FHIR if what comes in
 does not. Without a mark nobody knows who made what a side holds, so whatever it holds counts as its change. A row that
 holds nothing is so filled, and a first synchronization goes through; where both hold something else, a user's work from
-before the first agreement is never lost unasked: the map's `conflict` decides.
+before the first agreement is never lost unasked: the map's `conflict` decides. What is no newer than the version over
+which a user's change went to FHIR cannot know of it: a bundle that comes late, or again, takes nothing back.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from relay.inbound.located import Agreements, Row
 from relay.inbound.rows import Links
 from relay.mapping.model import Draft, EntityMap, Issue
+from relay.mapping.outward import SENT
 from relay.mapping.values import same
 
 _NONE: Mapping[str, str] = {}
@@ -69,12 +71,16 @@ class _Scales:
         """Return what to tell, and whether the row's columns stay; None when FHIR is followed as ever."""
         tracked = [name for name in self._map.outward.tracked if name in unit]
         differing = [name for name in tracked if self._speaks_of(name) and not self._alike(name, row)]
-        if not any(self._has_changed(name, self._held(name, row)) for name in differing):
+        if not differing:
             return None
         names, at = ", ".join(differing), differing[0]
-        if not any(self._has_changed(name, self._incoming(name)) for name in differing):
+        ours = any(self._has_changed(name, self._held(name, row)) for name in differing)
+        news = [name for name in differing if not self._is_overtaken(name)]
+        if not any(self._has_changed(name, self._incoming(name)) for name in news) and (ours or not news):
             message = f"{names}: Dataverse alone changed it since both sides agreed, so it stays"
             return Issue("information", "kept-dataverse", message, at), True
+        if not ours:
+            return None
         changed = f"{names}: both sides changed it"
         match self._map.outward.conflict:
             case "fhir":
@@ -86,15 +92,33 @@ class _Scales:
 
     def _has_changed(self, name: str, value: Any) -> bool:
         """Tell whether a side that holds this value changed it since both agreed."""
-        if name not in self._marks:
+        agreed, sent = self._marks.get(name), self._sent(name)[0]
+        if sent and self._mark(name, self._incoming(name)) == sent:
+            agreed = sent  # it went out and came back before anybody could note that both have it
+        if agreed is None:
             return value not in (None, "")
-        return self._mark(name, value) != self._marks[name]
+        return self._mark(name, value) != agreed
+
+    def _is_overtaken(self, name: str) -> bool:
+        """Tell whether what comes in is no newer than the version over which Dataverse's value went to FHIR."""
+        _, version, updated = self._sent(name)
+        columns = self._draft.columns
+        mine, at = columns.get(self._map.version), columns.get(self._map.last_updated)
+        if version and mine:
+            return mine == version or (isinstance(at, str) and at < updated)
+        return isinstance(at, str) and at <= updated
+
+    def _sent(self, name: str) -> tuple[str, str, str]:
+        """Return the mark, version and time of the note of what went to FHIR; all empty when there is none."""
+        mark, _, over = self._marks.get(f"{name}{SENT}", "").partition(" ")
+        version, _, updated = over.partition(" ")
+        return mark, version, updated
 
     def _to_mark(self, left_out: set[str]) -> Iterator[tuple[str, str]]:
         """Yield the marks of what both sides will hold; a column that FHIR says nothing of is agreed on if it is empty."""
         for name in self._map.outward.tracked:
             empty = self._row is None or self._held(name, self._row) in (None, "")
-            if name in left_out or not (empty or self._speaks_of(name)):
+            if name in left_out or self._is_overtaken(name) or not (empty or self._speaks_of(name)):
                 continue
             mark = self._mark(name, self._incoming(name))
             if self._marks.get(name) != mark:

@@ -21,6 +21,7 @@ from relay.mapping.placing import (
     find,
     invertible,
     merged,
+    named,
     places,
     put,
     read_at,
@@ -28,7 +29,6 @@ from relay.mapping.placing import (
 )
 from relay.mapping.r4 import DATES
 from relay.mapping.values import same
-
 
 SENT: Final = ".sent"
 """Behind a column's name: the note beside its mark, `mark version time`, of what went to FHIR last and over which version.
@@ -73,7 +73,7 @@ def meaning(line: Sourced[Any], row: RowView, table: Table) -> Any:
 def _copied(line: Copy, row: RowView, table: Table) -> Any:
     column = table.columns[line.reading.column]
     value = row.values.get(column.name)
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value.strip()):  # no text in FHIR is blank
         return None
     if column.type != "DateTime":
         return Decimal(repr(value)) if isinstance(value, float) else value
@@ -93,7 +93,9 @@ def _coded(line: Mapped, row: RowView, table: Table) -> Any:
         raise NoPlace("no code is listed for the option that the column holds")
     if line.values.keys() <= {"true", "false"}:
         return code == "true"
-    return int(code) if all(each.isdecimal() for each in line.values) else code
+    steps = line.reading.readers[0][0].steps
+    is_text = bool(steps) and steps[-1] == Member("code")  # codes of many systems are digits
+    return int(code) if not is_text and all(each.isdecimal() for each in line.values) else code
 
 
 @meaning.register
@@ -155,9 +157,12 @@ def edits_of(line: Sourced[Any], value: Any, resource: Any, resolve: Resolve) ->
         return [] if value is None else _created(line, value, resource)
     steps, at = there
     if value is None:
-        return take_away(steps, resource, at)
-    edits: list[Edit] = [(at, _renewed(line, read_at(resource, at), value))]
-    if isinstance(line, Mapped) and at and at[-1] == "code" and "display" in read_at(resource, at[:-1]):
+        edits = take_away(steps, resource, at)
+        if _found(line, edited(resource, edits), resolve) is not None:
+            raise NoPlace("another value would take its place")
+        return edits
+    edits = [(at, _renewed(line, read_at(resource, at), value))]
+    if isinstance(line, (Copy, Mapped)) and at and at[-1] == "code" and "display" in read_at(resource, at[:-1]):
         edits.append(((*at[:-1], "display"), None))  # of a Coding: it named the code that was there
     return edits
 
@@ -194,6 +199,8 @@ def _inside(line: Sourced[Any], steps: Sequence[Step]) -> int:
 
 def _renewed(line: Sourced[Any], before: Any, value: Any) -> Any:
     """Return the element as it means something else now: a concept's other codings and its text meant what it was before."""
+    if isinstance(line, Mapped) and isinstance(before, str):
+        return code_of(value)  # what is text stays text
     if not isinstance(line, (Mapped, ConceptLine)) or not isinstance(before, Mapping):
         return value["coding"][0]["code"] if isinstance(line, ConceptLine) and isinstance(before, str) else value
     if isinstance(line, ConceptLine) and "coding" not in before and "code" in before:  # the element is a Coding
@@ -214,7 +221,7 @@ def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
         # A concept whose codes the line does not know says something else than the row does: it gives way.
         concept = concept[: len(concept) - inside]
         if invertible(concept) and (at := find(concept, resource)) is not None:
-            edits.append((at, None))
+            edits.append((at, _hollow(line, concept, at, resource)))
             resource = edited(resource, edits)
     if (create := line.reading.create) is not None:
         kind, name = _tokens(value)
@@ -234,6 +241,16 @@ def _created(line: Sourced[Any], value: Any, resource: Any) -> list[Edit]:
         except NoPlace as error:
             problem = error
     raise problem
+
+
+def _hollow(line: Sourced[Any], concept: Sequence[Step], at: Pointer, resource: Any) -> Any:
+    """Return what is left of a concept that gives way: nothing; of an item its place, else the next would move into it."""
+    if not isinstance(at[-1], int):
+        return None
+    create = line.reading.create
+    if create is not None and find(appending(create.at.steps, resource), resource) != at:
+        raise NoPlace("an item whose code is not listed stands in its place")
+    return named(concept[-1]) if isinstance(concept[-1], Filter) else {}
 
 
 def _bare(steps: Sequence[Step]) -> bool:

@@ -86,7 +86,7 @@ def places(steps: Sequence[Step], value: Any, at: Pointer = ()) -> Iterator[Poin
 def put(steps: Sequence[Step], resource: Any, value: Any) -> Edit:
     """Return the edit after which reading the path gives `value`; raises NoPlace where there is no room for it."""
     if steps and isinstance(steps[-1], Filter) and isinstance(value, Mapping):
-        value = merged(_named(steps[-1]), value)  # else the path would not find it again
+        value = merged(named(steps[-1]), value)  # else the path would not find it again
     try:
         at = find(steps, resource)
         edit = (at, value) if at is not None else _create(steps, resource, value, ())
@@ -136,10 +136,10 @@ def _grown(steps: Sequence[Step], value: Any) -> Any:
         return [_grown(rest, value)]
     if not rest and not isinstance(value, Mapping):
         raise NoPlace("a filter selects objects")
-    return [merged(_named(step), _grown(rest, value))]
+    return [merged(named(step), _grown(rest, value))]
 
 
-def _named(step: Filter) -> Any:
+def named(step: Filter) -> Any:
     """Return what every item that the filter selects has."""
     item: Any = {}
     for test in step.tests:

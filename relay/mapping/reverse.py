@@ -10,6 +10,7 @@ from relay.mapping.actions import Copy, Sourced
 from relay.mapping.expansions import IDENTIFIER, Expand
 from relay.mapping.model import EntityMap, ExpansionMap, Issue, Resolve, Table
 from relay.mapping.outward import RowView, Unlinked, adding, edits_of, meaning, outward_lines, takes_part, wire_name
+from relay.mapping.paths import Member
 from relay.mapping.placing import Edit, NoPlace, edited, merged
 from relay.mapping.values import LOOKUP_TYPES
 
@@ -44,15 +45,39 @@ def changes(
     entity_map: EntityMap, resource: Mapping[str, Any], row: RowView, columns: Collection[str], resolve: Resolve
 ) -> Outgoing:
     """Return the edits that bring the row's `columns` into the resource, and nothing else."""
-    writer = _Writer(resolve)
     edits: list[Edit] = []
     current: Any = resource
-    for line in outward_lines(entity_map.lines):
-        if line.reading.column in columns:
+    columns = {*columns, *_given_up(entity_map, row, columns)}
+    # A code goes before its display, which goes with the code that it named.
+    lines = sorted(
+        (each for each in outward_lines(entity_map.lines) if each.reading.column in columns), key=_is_display
+    )
+    while True:
+        writer, left = _Writer(resolve), []
+        for line in lines:
             more = writer.edits(line, entity_map.table, row, current, fresh=False)
+            if any(issue.at == line.reading.column for issue in writer.issues):
+                left.append(line)
             current = edited(current, more)
             edits += more
-    return Outgoing(current, tuple(edits), tuple(writer.issues))
+        if not left or len(left) == len(lines):
+            return Outgoing(current, tuple(edits), tuple(writer.issues))
+        lines = left  # what another line wrote or took away may have made room
+
+
+def _given_up(entity_map: EntityMap, row: RowView, columns: Collection[str]) -> Iterator[str]:
+    """List the columns of the alternatives that the row did not take, of each choice that is written: FHIR has one alone."""
+    for choice in entity_map.choices:
+        alternatives = {column for each in choice.alternatives.values() for column in each}
+        if not alternatives.isdisjoint(columns):
+            for line in outward_lines(entity_map.lines):
+                if line.reading.column in alternatives and not takes_part(line, row):
+                    yield line.reading.column
+
+
+def _is_display(line: Sourced[Any]) -> bool:
+    steps = line.reading.readers[0][0].steps
+    return bool(steps) and steps[-1] == Member("display")
 
 
 class _Writer:

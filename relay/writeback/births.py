@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Final
 
 from relay.dataverse import quoting
 from relay.dataverse.batch import Request
@@ -14,12 +15,16 @@ from relay.errors import Failed, Transient
 from relay.fhir.client import BUSY, FhirClient, Hit, Token
 from relay.fhir.edits import apply_edits
 from relay.fhir.identifiers import dynamics_ids
-from relay.mapping.model import EntityMap, IdentifierMap, Resolve
+from relay.mapping.expansions import IDENTIFIER
+from relay.mapping.model import EntityMap, IdentifierMap, Resolve, Table
 from relay.mapping.reverse import resource_of
 from relay.store.agreed import Agreed
 from relay.store.turns import Turns
 from relay.writeback.outgoing import Sent, fits, marks_of, refuse
 from relay.writeback.rows import Row, RowReader
+
+INACTIVE: Final = 1
+"""The `statecode` of a row that was deactivated, as by a merge; most tables have no third state."""
 
 
 class Births:
@@ -61,22 +66,32 @@ class Births:
             return await self._bear(entity_map, identifier, guid)
 
     async def _bear(self, entity_map: EntityMap, identifier: IdentifierMap, guid: str) -> Sent:
-        columns = dict.fromkeys((*entity_map.columns, *entity_map.outward.when, *entity_map.where))
+        columns = dict.fromkeys(
+            (*entity_map.columns, *entity_map.outward.when, *entity_map.where, *_state(entity_map.table))
+        )
         row = await self._rows.read(entity_map, guid, columns, children=True)
         if row is None:
             return Sent("ignored", "row-gone")
         values = row.view.values
         if values.get(entity_map.key):
             return Sent("linked")
-        if not fits(entity_map, values):
+        if not fits(entity_map, values) or any(values.get(each) == INACTIVE for each in _state(entity_map.table)):
             return Sent("ignored", "not-wanted")
         own = (identifier.system, guid)
-        if (hit := await self._search(entity_map, identifier, row, own)) is not None:
-            await self._claim(entity_map, row, hit.id)
-            return Sent("linked")
+        tokens = dict.fromkeys((own, *_tokens(identifier, row)))
+        async with AsyncExitStack() as turns:
+            # Two rows of one person, made at once, would each find nothing and make a resource.
+            for token in sorted(tokens):
+                await turns.enter_async_context(self._turns.taking(entity_map.resource, *token))
+            if (hit := await self._search(entity_map, own, list(tokens))) is not None:
+                await self._claim(entity_map, row, hit.id)
+                return Sent("linked")
+            return await self._make(entity_map, row, own)
+
+    async def _make(self, entity_map: EntityMap, row: Row, own: Token) -> Sent:
         outgoing = resource_of(entity_map, row.view, self._resolve)
         refuse(outgoing)
-        entries = [*outgoing.resource.get("identifier", ()), {"system": identifier.system, "value": guid}]
+        entries = [*outgoing.resource.get("identifier", ()), {"system": own[0], "value": row.id}]
         text = _dump({**outgoing.resource, "identifier": entries})
         made = await self._fhir.create(entity_map.resource, text, own)
         if made.status in BUSY or made.status == 409:  # noqa: PLR2004 - HAPI's word for two at once
@@ -89,28 +104,26 @@ class Births:
         lost = tuple(dict.fromkeys(issue.at for issue in outgoing.issues))
         tracked = [each for each in entity_map.outward.tracked if each not in lost]
         if tracked:
-            await self._agreed.put(entity_map.table.name, guid, marks_of(self._agreed, entity_map, row, tracked))
+            await self._agreed.put(entity_map.table.name, row.id, marks_of(self._agreed, entity_map, row, tracked))
         return Sent("created", lost=lost)
 
-    async def _search(self, entity_map: EntityMap, identifier: IdentifierMap, row: Row, own: Token) -> Hit | None:
-        """Return the one resource that carries the row's GUID or an identifier of it; one without a system names nobody."""
-        tokens = {own: None}
-        for each in row.view.children.get(identifier.table.name, ()):
-            system, value = (
-                str(each.values.get(column) or "").strip()
-                for column in (identifier.system_column, identifier.value_column)
-            )
-            if system and value:
-                tokens[system, value] = None
-        found = await self._fhir.search(entity_map.resource, list(tokens))
+    async def _search(self, entity_map: EntityMap, own: Token, tokens: Sequence[Token]) -> Hit | None:
+        """Return the one resource that carries the row's GUID or an identifier of it, none of them as `use: old`."""
+        found = await self._fhir.search(entity_map.resource, tokens)
         if found.several:
             message = f"several {entity_map.resource} resources carry this row's identifiers"
             raise Failed(message, code="several-matches", at="identifier")
         if not found.hits:
             return None
-        current, old = dynamics_ids(json.loads(found.hits[0].text), own[0])
+        resource = json.loads(found.hits[0].text)
+        current, old = dynamics_ids(resource, own[0])
         if any(each != own[1] for each in current) or own[1] in old:
             message = "the resource with this row's identifiers carries another Dynamics identifier"
+            raise Failed(message, code="identifier-conflict", at="identifier")
+        if all(each.get("use") == "old" for each in _carried(resource, tokens)):
+            message = (
+                "the resource with this row's identifiers carries them as `use: old`: they may be another's by now"
+            )
             raise Failed(message, code="identifier-conflict", at="identifier")
         return found.hits[0]
 
@@ -123,6 +136,24 @@ class Births:
                 code="id-too-long",
                 at=column.name,
             )
+        await self._check_alone(entity_map, row, fhir_id)
+        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
+        try:
+            await self._dataverse.send(
+                Request("PATCH", url, {entity_map.key: fhir_id}, headers={"If-Match": row.etag or "*"})
+            )
+        except DataverseRace as error:
+            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
+        try:
+            await self._check_alone(entity_map, row, fhir_id)
+        except Failed:
+            # A bundle made a row for the resource just now: that one stays, and this one is as it was.
+            await self._dataverse.send(Request("PATCH", url, {entity_map.key: None}, headers={"If-Match": "*"}))
+            raise
+
+    async def _check_alone(self, entity_map: EntityMap, row: Row, fhir_id: str) -> None:
+        """Raise Failed `ambiguous-match` when another row stands for the resource."""
+        table = entity_map.table
         where = (quoting.equals(name, value) for name, value in entity_map.where.items())
         condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
         url = quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
@@ -133,13 +164,30 @@ class Births:
             raise Failed(
                 f"another row of {table.name} stands for this resource", code="ambiguous-match", at=entity_map.key
             )
-        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
-        try:
-            await self._dataverse.send(
-                Request("PATCH", url, {entity_map.key: fhir_id}, headers={"If-Match": row.etag or "*"})
-            )
-        except DataverseRace as error:
-            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
+
+
+def _state(table: Table) -> tuple[str, ...]:
+    """Return the column that says whether a row is active, of a table whose rows are active or inactive, no more."""
+    state = table.columns.get("statecode")
+    return ("statecode",) if state is not None and state.options.get(INACTIVE) == "Inactive" else ()
+
+
+def _tokens(identifier: IdentifierMap, row: Row) -> Iterator[Token]:
+    """List the identifiers of a row; one without a system names nobody."""
+    for each in row.view.children.get(identifier.table.name, ()):
+        system, value = (
+            str(each.values.get(column) or "").strip() for column in (identifier.system_column, identifier.value_column)
+        )
+        if system and value:
+            yield system, value
+
+
+def _carried(resource: Mapping[str, Any], tokens: Sequence[Token]) -> Iterator[Mapping[str, Any]]:
+    """List the identifiers of a resource that are among the tokens; servers may search without regard to case."""
+    wanted = {(system, value.casefold()) for system, value in tokens}
+    for each in resource.get(IDENTIFIER) or ():
+        if isinstance(each, Mapping) and (each.get("system"), str(each.get("value")).strip().casefold()) in wanted:
+            yield each
 
 
 def _dump(resource: Mapping[str, Any]) -> str:

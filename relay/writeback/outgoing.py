@@ -98,10 +98,9 @@ class Changes:
         if row is None:
             await self._agreed.forget(entity_map.table.name, guid)
             return Sent("ignored", "row-gone")
-        if not fits(entity_map, row.view.values):
-            return Sent("ignored", "not-wanted")
-        if not (fhir_id := row.view.values.get(entity_map.key)):
-            return Sent("ignored", "no-fhir-id")
+        fhir_id = row.view.values.get(entity_map.key)
+        if not fhir_id or not fits(entity_map, row.view.values):
+            return Sent("ignored", "not-wanted" if fhir_id else "no-fhir-id")
         (read,) = await self._fhir.read([(entity_map.resource, str(fhir_id))])
         _check_read(read)
         resource = json.loads(read.text, parse_float=Decimal)
@@ -132,7 +131,7 @@ class Changes:
         )
         if outgoing.edits:
             await self._note(entity_map, row, ours, sides.version, done=True)
-            if not await self._is_still(entity_map, row):
+            if not sides.theirs and not await self._is_still(entity_map, row):
                 return None  # saved meanwhile, and its event may have been looked at before the PUT
         refuse(outgoing)
         if lost:

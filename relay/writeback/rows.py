@@ -13,10 +13,10 @@ from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseMissing
 from relay.mapping.load import MapSet
 from relay.mapping.lookups import CONCEPT_TABLE
-from relay.mapping.model import ByFhirId, ByIdentifier, Concept, EntityMap, ExpansionMap, Table
+from relay.mapping.model import ByFhirId, ByIdentifier, Concept, EntityMap, ExpansionMap, Scalar, Table
 from relay.mapping.outward import RowView
 from relay.mapping.reverse import selected
-from relay.mapping.values import LOOKUP_TYPES
+from relay.mapping.values import LOOKUP_TYPES, same
 
 PARENTS = 100
 """Conditions of one filter: a query takes at most 500, a URL 32 KiB."""
@@ -70,18 +70,33 @@ class RowReader:
 
     async def find(self, target: ByFhirId | ByIdentifier | Concept) -> tuple[Table, str] | None:
         """Return the table and GUID of the one row that a reference or concept in a resource means; None if it is unknown."""
-        if isinstance(target, Concept) and CONCEPT_TABLE in self._maps.tables:
+        named: Mapping[str, Scalar]
+        if isinstance(target, Concept):
             table = self._maps.tables[CONCEPT_TABLE]
-            wanted = quoting.both(quoting.equals("msemr_type", target.type), quoting.equals("msemr_code", target.code))
-        elif isinstance(target, ByFhirId) and (entity_map := self._maps.for_resource(target.type)) is not None:
-            table = entity_map.table
-            where = (quoting.equals(column, value) for column, value in entity_map.where.items())
-            wanted = quoting.both(quoting.equals(entity_map.key, target.id), *where)
-        else:
+            named = {"msemr_type": target.type, "msemr_code": target.code}
+            return await self._only(table, table.primary_id, named)
+        if (entity_map := self._maps.for_resource(target.type)) is None:
             return None
-        page = await self._dataverse.get(quoting.query(table.entity_set, select=(table.primary_id,), filter=wanted))
-        found = [str(row[table.primary_id]).lower() for row in page["value"]]
-        return (table, found[0]) if len(found) == 1 else None
+        if isinstance(target, ByFhirId):
+            named = {**entity_map.where, entity_map.key: target.id}
+            return await self._only(entity_map.table, entity_map.table.primary_id, named)
+        if (identifier := entity_map.identifier) is None:
+            return None
+        named = {identifier.system_column: target.system, identifier.value_column: target.value, "statecode": 0}
+        found = await self._only(identifier.table, f"_{identifier.lookup}_value", named)
+        return None if found is None else (entity_map.table, found[1])
+
+    async def _only(self, table: Table, wanted: str, named: Mapping[str, Scalar]) -> tuple[Table, str] | None:
+        """Return the one GUID that rows have in a column, compared again: SQL ignores case, FHIR does not."""
+        condition = quoting.both(*(quoting.equals(name, value) for name, value in named.items()))
+        columns = dict.fromkeys((wanted, *named))
+        page = await self._dataverse.get(quoting.query(table.entity_set, select=tuple(columns), filter=condition))
+        found = {
+            str(row[wanted]).lower()
+            for row in page["value"]
+            if row[wanted] and all(same(table.columns[name], row[name], value) for name, value in named.items())
+        }
+        return (table, found.pop()) if len(found) == 1 else None
 
     async def _grandchildren(
         self, expansions: Iterable[ExpansionMap], found: Mapping[str, Sequence[Mapping[str, Any]]]
@@ -123,7 +138,8 @@ class RowReader:
             values = _body(answer)
             if name == CONCEPT_TABLE:
                 code, words = (str(values.get(name) or "") for name in ("msemr_code", "msemr_name"))
-                meant[guid] = Concept(int(values["msemr_type"]), code, words)
+                if values["msemr_type"] is not None and code:  # a row without either stands for no code
+                    meant[guid] = Concept(int(values["msemr_type"]), code, words)
             elif (entity_map := self._maps.fitting(name, values)) is not None:
                 if fhir_id := values.get(entity_map.key):
                     meant[guid] = ByFhirId(entity_map.resource, str(fhir_id))

@@ -6,29 +6,19 @@ A golden is what `relay preview FILE --json` prints, here of one resource of a p
 from __future__ import annotations
 
 import json
-import shutil
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
-from mapping_kit import MAPS, resolve
+from mapping_kit import resolve
+from pack_kit import GOLDEN, SHIPPED, filled, label, made, published, shown, switched_on
 
-from relay.inbound.intake import read_bundle
-from relay.inbound.references import References
 from relay.mapping.actions import Sourced
-from relay.mapping.load import MapSet, load_maps
 from relay.mapping.model import ByFhirId, ByIdentifier, ChildDraft, Concept, Draft
 from relay.mapping.outward import RowView
-from relay.mapping.preview import lookup_text, preview
+from relay.mapping.preview import lookup_text
 from relay.mapping.reverse import resource_of
 from relay.mapping.translate import translate
-from relay.settings import load_settings
-from support.data import files, need_fhir_data
 
-GOLDEN = Path(__file__).parent / "golden"
-SHIPPED = load_maps(MAPS)
-TABLES: dict[str, Any] = json.loads((MAPS / "metadata.json").read_text("utf-8"))["tables"]
 HL7 = "hl7-r4-examples"
 AHDS = "ahds-samples/USCore6-resource-bundle"
 US_CORE = "us-core-examples"
@@ -88,53 +78,23 @@ CONCEPTS = {"clinicalStatus", "verificationStatus"}
 QUANTITY = {"value": 1, "comparator": "<", "unit": "mg", "system": "http://unitsofmeasure.org", "code": "mg"}
 
 
-@cache
-def _published(name: str) -> bytes:
-    need_fhir_data()
-    ((_, content),) = files(f"{name}.json.gz")
-    return content
-
-
-def shown(maps: MapSet, content: bytes, wanted: str = "") -> dict[str, Any]:
-    """Preview one resource of a bundle, or the resource that the content is."""
-    incoming = read_bundle(content, content_type="application/fhir+json", content_encoding="", limits=load_settings())
-    references = References(incoming, fhir_url="")
-    for entry in incoming.entries:
-        if entry.resource is not None and (not wanted or entry.key == tuple(wanted.split("/"))):
-            return preview(maps, [entry.resource], references.resolver(entry))
-    raise LookupError(wanted)
-
-
 @pytest.mark.parametrize("name", GOLDENS)
 def test_a_published_example_becomes_this_row(name: str) -> None:
     """Columns, children, what is not mapped and what is told: the whole preview is the stored one."""
     file, wanted = GOLDENS[name]
     stored = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-    assert shown(SHIPPED, _published(file), wanted) == stored
-
-
-def made(resource: dict[str, Any], maps: MapSet = SHIPPED) -> dict[str, Any]:
-    """Preview one resource, of which only what matters is given."""
-    (one,) = shown(maps, json.dumps({"id": "1", **resource}).encode())["resources"]
-    assert isinstance(one, dict)
-    return one
-
-
-def label(table: str, column: str, value: int | None) -> str | None:
-    """Return what people read in a column of options."""
-    options = {option[0]: option[1] for option in TABLES[table]["columns"][column]["options"]}
-    return None if value is None else options[value]
+    assert shown(SHIPPED, published(file), wanted) == stored
 
 
 @pytest.mark.parametrize("element", CODED)
 def test_every_code_of_r4_means_the_option_of_its_name(element: str) -> None:
-    """A code without an option is told and writes nothing; every option that FHIR can mean is reached."""
+    """A code without an option is told and leaves the column empty; every option that FHIR can mean is reached."""
     kind, name = element.split(".")
     column = CODED[element]["column"]
     for code, wanted in CODED[element]["codes"].items():
         value = {"coding": [{"system": "urn:local", "code": "x"}, {"code": code}]} if name in CONCEPTS else code
         one = made({"resourceType": kind, name: value})
-        assert label(one["table"], column, one["columns"].get(column)) == wanted, code
+        assert label(one["table"], column, one["columns"][column]) == wanted, code
         told = [issue for issue in one["issues"] if issue["code"] == "unmapped-value" and column in issue["message"]]
         assert bool(told) is (wanted is None), code
 
@@ -247,17 +207,17 @@ def test_a_condition_begins_and_ends_in_one_way(element: str, value: Any, column
 
 
 def test_a_procedure_that_was_not_done_says_so_with_the_reason() -> None:
-    """Not done is a yes/no of its own; of an unknown status nothing is said."""
+    """Not done is a yes/no of its own, and the status is none of the others; of an unknown status neither is said."""
     reason = {"coding": [{"code": "183932001"}]}
     one = made({"resourceType": "Procedure", "status": "not-done", "statusReason": reason})["columns"]
-    assert (one["msemr_notdone"], one.get("msemr_status")) == (True, None)
+    assert (one["msemr_notdone"], one["msemr_status"]) == (True, None)
     assert one["msemr_notdonereason"] == "msemr_codeableconcept/935000109/183932001"
     assert made({"resourceType": "Procedure", "status": "completed"})["columns"]["msemr_notdone"] is False
-    assert "msemr_notdone" not in made({"resourceType": "Procedure", "status": "unknown"})["columns"]
+    assert made({"resourceType": "Procedure", "status": "unknown"})["columns"]["msemr_notdone"] is None
 
 
 def test_a_performer_with_two_functions_is_two_rows() -> None:
-    """Performers are told apart by who they are and their function; a practitioner role is none that has a column."""
+    """Performers are told apart by who they are and their function; what they are is said beside, a role has no column."""
     actor = {"reference": "Practitioner/1"}
     performers = [
         {"actor": actor, "function": {"coding": [{"code": "a"}]}},
@@ -266,17 +226,19 @@ def test_a_performer_with_two_functions_is_two_rows() -> None:
         {"actor": {"reference": "PractitionerRole/4"}},
     ]
     one = made({"resourceType": "Procedure", "performer": performers})
-    assert [child["columns"] for child in one["children"]] == [
+    assert [filled(child) for child in one["children"]] == [
         {
+            "msemr_performertype": 935000000,
             "msemr_performeractorpractitioner": "Practitioner/1",
             "msemr_performerrole": "msemr_codeableconcept/935000108/a",
         },
         {
+            "msemr_performertype": 935000000,
             "msemr_performeractorpractitioner": "Practitioner/1",
             "msemr_performerrole": "msemr_codeableconcept/935000108/b",
             "msemr_performeronbehalfof": "Organization/2",
         },
-        {"msemr_performeractordevice": "Device/3"},
+        {"msemr_performertype": 935000004, "msemr_performeractordevice": "Device/3"},
     ]
     assert [issue["at"] for issue in one["issues"]] == ["performer[3].actor", "performer[3]"]
 
@@ -297,23 +259,16 @@ def test_a_substitution_is_allowed_or_not(allowed: dict[str, Any], column: bool)
     assert one["columns"]["msemr_substitutionallowed"] is column
 
 
-def test_no_repeats_leave_their_column_alone() -> None:
+def test_no_repeats_leave_their_column_empty() -> None:
     """The column begins at 1: a request without repeats is written all the same, and what could not be said is told."""
     one = made({"resourceType": "MedicationRequest", "dispenseRequest": {"numberOfRepeatsAllowed": 0}})
-    assert "msemr_dispenserequestnumberofrepeatsallowed" not in one["columns"]
+    assert one["columns"]["msemr_dispenserequestnumberofrepeatsallowed"] is None
     assert [(issue["severity"], issue["code"]) for issue in one["issues"]] == [("information", "unmapped-value")]
 
 
-def test_lines_that_a_site_may_switch_on(tmp_path: Path) -> None:
+def test_lines_that_a_site_may_switch_on() -> None:
     """Ranges, the dispensed quantity and dosage instructions make rows as soon as their lines are enabled."""
-    folder = tmp_path / "maps"
-    shutil.copytree(MAPS, folder)
-    for name in ("condition", "observation", "medicationrequest"):
-        text = (folder / f"{name}.yaml").read_text("utf-8")
-        lines = [line for line in text.replace(", disabled: true", "").split("\n") if line.strip() != "disabled: true"]
-        assert "disabled: true" in text
-        (folder / f"{name}.yaml").write_text("\n".join(lines), encoding="utf-8")
-    maps = load_maps(folder)
+    maps = switched_on("Condition", "Observation", "MedicationRequest")
     range_ = {"low": {"value": 40}, "high": {"value": 50}}
     condition = made({"resourceType": "Condition", "onsetRange": range_, "abatementRange": range_}, maps)["columns"]
     assert (condition["msemr_onsettype"], condition["msemr_abatementtype"]) == (935000002, 935000002)
@@ -324,9 +279,9 @@ def test_lines_that_a_site_may_switch_on(tmp_path: Path) -> None:
         maps,
     )["columns"]
     assert (observation["msemr_valuerangelowlimit"], observation["msemr_valuerangehighlimit"]) == (40, 50)
-    (request,) = shown(maps, _published(f"{HL7}/MedicationRequest-medrx0323"))["resources"]
-    dosage = next(child["columns"] for child in request["children"] if child["table"] == "msemr_dosage")
-    assert {name: value for name, value in dosage.items() if value is not None} == {
+    (request,) = shown(maps, published(f"{HL7}/MedicationRequest-medrx0323"))["resources"]
+    dosage = next(child for child in request["children"] if child["table"] == "msemr_dosage")
+    assert filled(dosage) == {
         "msemr_sequence": 1,
         "msemr_text": "1000mL infused at 50ml/hour for 4 hours - hung at 2200 hours",
         "msemr_route": "msemr_codeableconcept/935000127/255560000",
@@ -370,7 +325,7 @@ def kept(draft: Draft | ChildDraft, lines: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", [name for name in GOLDENS if GOLDENS[name][0].startswith(HL7)])
 def test_what_a_row_says_can_go_back(name: str) -> None:
     """A resource made of the row becomes the same row, but for columns that never leave Dataverse."""
-    resource = json.loads(_published(GOLDENS[name][0]))
+    resource = json.loads(published(GOLDENS[name][0]))
     entity = SHIPPED.for_resource(resource["resourceType"])
     assert entity is not None
     draft = translate(entity, resource, resolve)

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from mapping_kit import MAPS, resolve
+from pack_kit import SHIPPED, TABLES, made
 
-from relay.mapping.load import load_maps
-from relay.mapping.preview import preview
-
-SHIPPED = load_maps(MAPS)
-TABLES: dict[str, Any] = json.loads((MAPS / "metadata.json").read_text("utf-8"))["tables"]
 CONCEPT_TYPES = {label: number for number, label in TABLES["msemr_codeableconcept"]["columns"]["msemr_type"]["options"]}
-
-
-def made(resource: dict[str, Any]) -> dict[str, Any]:
-    """Preview one resource."""
-    (one,) = preview(SHIPPED, [{"id": "1", **resource}], resolve)["resources"]
-    assert isinstance(one, dict)
-    return one
 
 
 def columns_of(kind: str) -> Mapping[str, Any]:
@@ -126,10 +113,10 @@ SYNONYMS = {
     [(*place, code) for place, codes in R4_CODES.items() for code in codes.split()],
 )
 def test_every_code_of_r4_has_the_option_of_its_name_or_none(kind: str, element: str, column: str, code: str) -> None:
-    """A code becomes the option with its label; the codes that have none are named here, and keep the column."""
+    """A code becomes the option with its label; the codes that have none are named here, and empty the column."""
     value = {"code": code} if element == "connectionType" else code
     one = made({"resourceType": kind, "name": "n", element: value})
-    written = one["columns"].get(column)
+    written = one["columns"][column]
     if (kind, code) in NO_OPTION:
         assert written is None
         assert "unmapped-value" in {issue["code"] for issue in one["issues"]}

@@ -7,25 +7,14 @@ example before it was stored.
 from __future__ import annotations
 
 import json
-import re
-import shutil
-from pathlib import Path
 from typing import Any
 
 import pytest
-from mapping_kit import MAPS, resolve
+from pack_kit import GOLDEN, SHIPPED, filled, published, shown, switched_on
+from pack_kit import made as made_of
 
-from relay.inbound.intake import read_bundle
-from relay.inbound.references import References
-from relay.mapping.load import MapSet, load_maps
-from relay.mapping.preview import preview
-from relay.settings import load_settings
-from support.data import files, need_fhir_data
+from relay.mapping.load import MapSet
 
-GOLDEN = Path(__file__).parent / "golden"
-SHIPPED = load_maps(MAPS)
-LINE = re.compile(r" \([a-z]+\.yaml:\d+\)$")
-"""Where in a map the line stands that an issue is about: that moves with every comment."""
 HOSPITAL = "synthea-blaze/0-hospitalInformation1625911868739"
 PRACTITIONERS = "synthea-blaze/0-practitionerInformation1625911868739"
 RECORD = "synthea-blaze/5875d3aa-192c-6d05-221a-88a9cee35ff9"
@@ -61,19 +50,11 @@ SWITCHED_ON = (
 )
 
 
-def shown(maps: MapSet, kind: str, name: str) -> dict[str, Any]:
-    """Preview the first resource of a type in a published file, its references read as they are in a bundle."""
-    need_fhir_data()
-    ((_, content),) = files(f"{name}.json.gz")
-    incoming = read_bundle(content, content_type="application/fhir+json", content_encoding="", limits=load_settings())
-    references = References(incoming, fhir_url="")
-    entry = next(each for each in incoming.entries if each.resource_type == kind)
-    assert entry.resource is not None
-    (made,) = preview(maps, [entry.resource], references.resolver(entry))["resources"]
-    for issue in made["issues"]:
-        issue["message"] = LINE.sub("", issue["message"])
-    assert isinstance(made, dict)
-    return made
+def first(maps: MapSet, kind: str, name: str) -> dict[str, Any]:
+    """Preview the first resource of a type in a published file."""
+    (one,) = shown(maps, published(name), kind)["resources"]
+    assert isinstance(one, dict)
+    return one
 
 
 def golden(name: str) -> dict[str, Any]:
@@ -85,9 +66,7 @@ def golden(name: str) -> dict[str, Any]:
 
 def made(kind: str, **elements: Any) -> dict[str, Any]:
     """Preview one resource of a type, of which only what matters is given."""
-    (shown_one,) = preview(SHIPPED, [{"resourceType": kind, "id": "1", **elements}], resolve)["resources"]
-    assert isinstance(shown_one, dict)
-    return shown_one
+    return made_of({"resourceType": kind, **elements})
 
 
 @pytest.mark.parametrize(
@@ -95,26 +74,16 @@ def made(kind: str, **elements: Any) -> dict[str, Any]:
 )
 def test_a_published_example_becomes_this_row(kind: str, name: str) -> None:
     """Columns, children, what is not mapped and what is told: the whole preview is the stored one."""
-    assert shown(SHIPPED, kind, name) == golden(kind.lower())[name]
-
-
-def switched_on(folder: Path, kind: str) -> MapSet:
-    """Load the shipped maps, the disabled lines of one of them enabled."""
-    shutil.copytree(MAPS, folder / "maps")
-    file = folder / "maps" / f"{kind.lower()}.yaml"
-    text = file.read_text(encoding="utf-8")
-    assert ", disabled: true}" in text
-    file.write_text(text.replace(", disabled: true}", "}"), encoding="utf-8")
-    return load_maps(folder / "maps")
+    assert first(SHIPPED, kind, name) == golden(kind.lower())[name]
 
 
 @pytest.mark.parametrize(("kind", "name"), SWITCHED_ON, ids=lambda each: each)
-def test_what_is_switched_off_works_once_it_is_switched_on(tmp_path: Path, kind: str, name: str) -> None:
+def test_what_is_switched_off_works_once_it_is_switched_on(kind: str, name: str) -> None:
     """The disabled lines of a map make these rows when a site enables them."""
-    assert shown(switched_on(tmp_path, kind), kind, name) == golden("switched_on")[f"{kind} {name}"]
+    assert first(switched_on(kind), kind, name) == golden("switched_on")[f"{kind} {name}"]
 
 
-def test_a_diagnosis_is_told_apart_by_what_it_is_and_what_for(tmp_path: Path) -> None:
+def test_a_diagnosis_is_told_apart_by_what_it_is_and_what_for() -> None:
     """One condition on admission and on discharge is two rows; a procedure has a lookup of its own."""
 
     def diagnosis(what: str, use: str) -> dict[str, Any]:
@@ -122,7 +91,7 @@ def test_a_diagnosis_is_told_apart_by_what_it_is_and_what_for(tmp_path: Path) ->
 
     listed = [diagnosis(*each) for each in (("Condition/1", "AD"), ("Condition/1", "DD"), ("Procedure/1", "AD"))]
     resource = {"resourceType": "Encounter", "id": "1", "diagnosis": listed}
-    (it,) = preview(switched_on(tmp_path, "Encounter"), [resource], resolve)["resources"]
+    it = made_of(resource, switched_on("Encounter"))
     assert [child["table"] for child in it["children"]] == ["msemr_encounterdiagnosis"] * 3
     assert [child["columns"] for child in it["children"]] == [
         {"msemr_encounterrank": 1, column: target, "msemr_encounterrole": f"msemr_codeableconcept/935000038/{use}"}
@@ -169,33 +138,30 @@ def test_roles_hang_on_their_participant() -> None:
         {"coding": [{"system": "http://snomed.info/sct", "code": "17561000", "display": "Cardiologist"}]},
         {"coding": [{"code": "309343006"}], "text": "Doctor"},
     ]
-    assert made("CareTeam", participant=[{"member": {"reference": "Practitioner/2"}, "role": roles}])["children"] == [
+    (member,) = made("CareTeam", participant=[{"member": {"reference": "Practitioner/2"}, "role": roles}])["children"]
+    assert filled(member) == {
+        "msemr_membertype": 935000000,
+        "msemr_memberpractioner": "Practitioner/2",
+        "msemr_role": "msemr_codeableconcept/935000091/17561000",
+    }
+    assert member["children"] == [
         {
-            "table": "msemr_careteamparticipant",
+            "table": "msemr_careteamparticipantrole",
             "columns": {
-                "msemr_memberpractioner": "Practitioner/2",
-                "msemr_role": "msemr_codeableconcept/935000091/17561000",
+                "msemr_code": "17561000",
+                "msemr_system": "http://snomed.info/sct",
+                "msemr_display": "Cardiologist",
+                "msemr_codeableconceptid": "msemr_codeableconcept/935000091/17561000",
             },
-            "children": [
-                {
-                    "table": "msemr_careteamparticipantrole",
-                    "columns": {
-                        "msemr_code": "17561000",
-                        "msemr_system": "http://snomed.info/sct",
-                        "msemr_display": "Cardiologist",
-                        "msemr_codeableconceptid": "msemr_codeableconcept/935000091/17561000",
-                    },
-                },
-                {
-                    "table": "msemr_careteamparticipantrole",
-                    "columns": {
-                        "msemr_code": "309343006",
-                        "msemr_display": "Doctor",
-                        "msemr_codeableconceptid": "msemr_codeableconcept/935000091/309343006",
-                    },
-                },
-            ],
-        }
+        },
+        {
+            "table": "msemr_careteamparticipantrole",
+            "columns": {
+                "msemr_code": "309343006",
+                "msemr_display": "Doctor",
+                "msemr_codeableconceptid": "msemr_codeableconcept/935000091/309343006",
+            },
+        },
     ]
 
 
@@ -221,16 +187,16 @@ def test_a_request_that_is_an_activity_is_a_row_by_its_lookup() -> None:
         {"reference": {"reference": "Task/1"}},
         *({"detail": {**daily, "scheduledPeriod": {"start": day}}} for day in ("2024-01-01", "2024-01-02")),
     ]
-    rows = [child["columns"] for child in made("CarePlan", activity=listed)["children"]]
-    assert [{name: value for name, value in row.items() if value is not None} for row in rows] == [
-        {"msemr_referenceappointmentidentifier": "Appointment/1"},
-        {"msemr_referencemedicationrequestidentifier": "MedicationRequest/1"},
-        {"msemr_referenceprocedurerequestidentifier": "ServiceRequest/1"},
-        {"msemr_referencetaskidentifier": "Task/1"},
+    assert [filled(child) for child in made("CarePlan", activity=listed)["children"]] == [
+        {"msemr_activityreferencetype": 935000000, "msemr_referenceappointmentidentifier": "Appointment/1"},
+        {"msemr_activityreferencetype": 935000003, "msemr_referencemedicationrequestidentifier": "MedicationRequest/1"},
+        {"msemr_activityreferencetype": 935000006, "msemr_referenceprocedurerequestidentifier": "ServiceRequest/1"},
+        {"msemr_activityreferencetype": 935000005, "msemr_referencetaskidentifier": "Task/1"},
         *(
             {
                 "msemr_activitycode": "msemr_codeableconcept/935000013/walk",
                 "msemr_activitystatus": 935000001,
+                "msemr_activityscheduledtype": 935000001,
                 "msemr_activitystartdate": day,
             }
             for day in ("2024-01-01", "2024-01-02")
@@ -286,8 +252,8 @@ def within(path: list[str], value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "element", "column"), CODES, ids=lambda each: each)
-def test_every_code_of_r4_has_its_own_option_or_keeps_the_column(kind: str, element: str, column: str) -> None:
-    """No code is guessed at: no two share an option, and what has none is told and leaves the column as it is."""
+def test_every_code_of_r4_has_its_own_option_or_empties_the_column(kind: str, element: str, column: str) -> None:
+    """No code is guessed at: no two share an option, and what has none is told and leaves the column empty."""
     codes, without = (set(each.split()) for each in CODES[kind, element, column])
     options = {}
     for code in codes:
@@ -297,7 +263,7 @@ def test_every_code_of_r4_has_its_own_option_or_keeps_the_column(kind: str, elem
             resource["activity"][0]["detail"] |= detail
         it = made(kind, **resource)
         rows = [it["columns"], *(child["columns"] for child in it["children"])]
-        options[code] = next((row[column] for row in rows if column in row), None)
+        (options[code],) = (row[column] for row in rows if column in row)
         assert any(each["code"] == "unmapped-value" for each in it["issues"]) == (code in without)
     assert {code for code, option in options.items() if option is None} == without
     assert len({*options.values()} - {None}) == len(codes - without)
