@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,9 +44,12 @@ def resource_of(entity_map: EntityMap, row: RowView, resolve: Resolve) -> Outgoi
 def changes(
     entity_map: EntityMap, resource: Mapping[str, Any], row: RowView, columns: Collection[str], resolve: Resolve
 ) -> Outgoing:
-    """Return the edits that bring the row's `columns` into the resource, and nothing else."""
+    """Return the edits that bring the row's `columns` into the resource, and nothing else.
+
+    As on the way in, no line sees the Dynamics identifiers: they are neither read nor written.
+    """
     edits: list[Edit] = []
-    current: Any = resource
+    current, own = _without_own(entity_map, resource)
     columns = {*columns, *_given_up(entity_map, row, columns)}
     # A code goes before its display, which goes with the code that it named.
     lines = sorted(
@@ -61,8 +64,41 @@ def changes(
             current = edited(current, more)
             edits += more
         if not left or len(left) == len(lines):
-            return Outgoing(current, tuple(edits), tuple(writer.issues))
+            edits = list(_beside_own(edits, own))
+            return Outgoing(edited(resource, edits), tuple(edits), tuple(writer.issues))
         lines = left  # what another line wrote or took away may have made room
+
+
+def _without_own(entity_map: EntityMap, resource: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[bool]]:
+    """Return the resource as the lines read it, without Dynamics identifiers, and which of its identifiers those are."""
+    array = resource.get(IDENTIFIER)
+    if entity_map.identifier is None or not isinstance(array, list):
+        return resource, []
+    own = [isinstance(each, Mapping) and each.get("system") == entity_map.identifier.system for each in array]
+    others = [each for each, is_own in zip(array, own, strict=True) if not is_own]
+    return ({**resource, IDENTIFIER: others}, own) if any(own) else (resource, [])
+
+
+def _beside_own(edits: Iterable[Edit], own: list[bool]) -> Iterator[Edit]:
+    """Turn edits of the resource without its Dynamics identifiers into edits of the whole: those are no line's to write."""
+    for pointer, value in edits:
+        if not own or pointer[0] != IDENTIFIER:
+            yield pointer, value
+            continue
+        others = [position for position, is_own in enumerate(own) if not is_own]
+        if len(pointer) == 1:  # the whole array, of which only the others are meant
+            yield from (((IDENTIFIER, position), None) for position in reversed(others))
+            own = [is_own for is_own in own if is_own]
+            yield from (((IDENTIFIER, len(own) + number), each) for number, each in enumerate(value or ()))
+            own += [False] * len(value or ())
+            continue
+        number = int(pointer[1])
+        at = others[number] if number < len(others) else len(own)
+        yield (IDENTIFIER, at, *pointer[2:]), value
+        if at == len(own):
+            own = [*own, False]
+        elif value is None and len(pointer) == 2:  # noqa: PLR2004 - the item itself
+            own = [*own[:at], *own[at + 1 :]]
 
 
 def _given_up(entity_map: EntityMap, row: RowView, columns: Collection[str]) -> Iterator[str]:

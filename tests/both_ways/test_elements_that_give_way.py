@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ways_kit import PATIENT as LINK
 from ways_kit import open_world, update
 from writers_kit import ANA, linked, row_of, two_writers
 
@@ -14,6 +15,7 @@ from relay.mapping.model import ByFhirId, Concept, Issue
 from relay.mapping.outward import RowView
 from relay.mapping.reverse import changes
 from support.made_up import PATIENT, made_up
+from support.world import ROOT
 
 GUID = "00000000-0000-4000-8000-000000000001"
 LOCAL = {"coding": [{"system": "http://example.org/local", "code": "x"}]}
@@ -149,4 +151,28 @@ async def test_blanks_are_no_text(tmp_path: Path) -> None:
         await update(w, "contacts", guid, {"middlename": "   "})
         await w.settle()
         assert (await w.read("Patient", "ana"))["name"][0]["given"] == ["Ana"]
+        assert await w.dead() == []
+
+
+NUMBER = "create: {at: '$.identifier[*]', set: {system: 'urn:numbers', value: '%'}}"
+
+
+@pytest.mark.parametrize("path", ["$.identifier[0].value", "$.identifier[*].value"])
+@pytest.mark.parametrize("own", [0, 1], ids=["first", "last"])
+async def test_the_dynamics_identifier_is_no_lines_to_write(tmp_path: Path, own: int, path: str) -> None:
+    """A line that reads any identifier neither replaces the one that links the row nor counts it, wherever it stands."""
+    text = (ROOT / "maps" / "patient.yaml").read_text(encoding="utf-8")
+    start = text.index("  - column: msemr_medicalrecordnumber")
+    block = text[start : text.index("\n\n", start)]
+    line = f"  - {{column: msemr_medicalrecordnumber, copy: '{path}', writeback: true, {NUMBER}}}"
+    async with open_world(tmp_path, two_writers(**{block: line})) as w:
+        guid = await linked(w)
+        link = {"system": LINK, "value": guid}
+        for value in ("M-1", "M-2", None):
+            await update(w, "contacts", guid, {"msemr_medicalrecordnumber": value})
+            await w.settle()
+            after = await w.read("Patient", "ana")
+            number = [{"system": "urn:numbers", "value": value}] if value else [{"system": "urn:numbers"}]
+            assert sorted(after["identifier"], key=str) == sorted([link, *number], key=str)
+            await w.put({**after, "identifier": [*number, link] if own else [link, *number]})
         assert await w.dead() == []
