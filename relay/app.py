@@ -225,8 +225,15 @@ class Relay:
 
         @cache
         def carrier() -> Carrier:  # what is stored must not wait for maps that are wrong
-            maps, write_back = self.maps, self.writebacks.make
-            return Carrier(settings, maps, self.dataverse, write_back, self.agreed, maybe_on_server=maybe_on_server)
+            return Carrier(
+                settings,
+                self.maps,
+                self.dataverse,
+                self.writebacks.make,
+                self.agreed,
+                nudge=self.writebacks.nudge,
+                maybe_on_server=maybe_on_server,
+            )
 
         return Inbound(
             settings,

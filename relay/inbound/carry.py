@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -31,6 +31,9 @@ from relay.store.written import RowWritten
 
 ROUNDS = 5
 SIDE_BY_SIDE = 16  # calls to the store
+Nudge = Callable[[str, str], Awaitable[None]]
+"""Asks, for (table, GUID), that what users changed goes to FHIR."""
+
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
@@ -63,9 +66,11 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        nudge: Nudge,
         maybe_on_server: bool = False,
     ) -> None:
-        """`maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        self._nudge = nudge
         self._maybe_on_server = maybe_on_server
         self._settings = settings
         self._maps = maps
@@ -184,10 +189,14 @@ class Carrier:
         marks = await _side_by_side(self._agreed.get(table, guid) for table, guid in rows)
         return Agreements(self._agreed.mark, dict(zip(rows, marks, strict=True)))
 
-    async def _agree(self, planned: Iterable[Planned]) -> None:
+    async def _agree(self, planned: Sequence[Planned]) -> None:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
         await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        for each in planned:
+            # FHIR should have had it by now: the event may be lost, or was given up.
+            if any(issue.code == "kept-dataverse" for issue in each.issues):
+                await self._nudge(each.draft.map.table.name, each.row_id)
 
     @staticmethod
     def _lost(raced: Raced, report: Report, done: Applied) -> None:

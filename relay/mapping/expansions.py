@@ -180,7 +180,9 @@ def identifier_map(spec: IdentifierShape, scope: Scope) -> IdentifierMap:
             raise document.error((*place, key), f"{name} is not text", texts)
     if spec.system_column == spec.value_column:
         raise document.error((*place, "value_column"), "system and value need two columns", texts)
-    return IdentifierMap(spec.system, table, spec.lookup, spec.system_column, spec.value_column, spec.writeback)
+    search = None if spec.search is None else frozenset(spec.search)
+    columns = spec.system_column, spec.value_column
+    return IdentifierMap(spec.system, table, spec.lookup, *columns, spec.writeback, search)
 
 
 def identifier_expansion(identifier: IdentifierMap, scope: Scope) -> Expand:

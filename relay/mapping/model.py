@@ -111,6 +111,8 @@ class IdentifierMap:
     system_column: str
     value_column: str
     writeback: bool = True
+    search: frozenset[str] | None = None
+    """Systems whose identifiers name one resource alone, by which a row's resource is looked for; None: all."""
 
 
 @dataclass(frozen=True, slots=True)

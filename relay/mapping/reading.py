@@ -16,6 +16,7 @@ from relay.mapping.values import LOOKUP_TYPES, Unfit, converter
 if TYPE_CHECKING:
     from relay.mapping.building import Building, Scope
 
+ROUNDED = frozenset({"Decimal", "Double", "Money"})
 _NEVER_EMPTY = frozenset({"State", "Status"})
 
 
@@ -55,6 +56,13 @@ class Reading:
                 (*place, "writeback"),
                 f"{readers[0][0].text} does not say where a new value goes",
                 ["an index or a filter instead of [*]", "a create block"],
+            )
+        if spec.writeback and column.type in ROUNDED and column.precision is None:
+            raise scope.document.error(
+                (*place, "writeback"),
+                f"the facts do not say to how many places {column.name} is rounded, so a rounded value would go out "
+                "(relay maps metadata reads it from the org)",
+                ["false"],
             )
         if any(path.root_element == "contained" for path, _ in readers) and spec.writeback:
             raise scope.document.error((*place, "writeback"), "contained resources are not written", ["false"])

@@ -32,6 +32,7 @@ KEYS: Mapping[str, str] = {
     "create_in_fhir": "Whether a row without a FHIR id becomes a resource.",
     "writeback_when": "Only rows with these values go to FHIR.",
     "unfilled": "Required columns that are left empty on purpose: FHIR has nothing for them.",
+    "search": "Systems whose identifiers name one resource alone: by these a row's resource is looked for. Default: all.",
     "conflict": "Who wins when both sides changed a column.",
     "identifier": "Where identifiers live, and the Dynamics identifier that is written back.",
     "expansions": "Named expansions, for lines that say `using`.",

@@ -53,6 +53,7 @@ class IdentifierShape(Shape):
     system_column: str
     value_column: str
     writeback: bool = True
+    search: Annotated[list[str], Field(min_length=1)] | None = None
 
 
 class ExpansionShape(Shape):

@@ -12,8 +12,8 @@ from relay.store import Store
 from relay.telemetry import Pseudonyms
 
 TABLE = "turns"
-LONGEST = timedelta(minutes=2)
-"""How long a turn lasts at most: longer than any one call may take. After that its holder is taken for dead."""
+LONGEST = timedelta(minutes=10)
+"""How long a turn lasts at most: longer than the few calls of one piece of work may take. After that its holder is taken for dead."""
 
 
 class Turns:

@@ -173,12 +173,12 @@ def _state(table: Table) -> tuple[str, ...]:
 
 
 def _tokens(identifier: IdentifierMap, row: Row) -> Iterator[Token]:
-    """List the identifiers of a row; one without a system names nobody."""
+    """List the identifiers of a row by which its resource is looked for; one without a system names nobody."""
     for each in row.view.children.get(identifier.table.name, ()):
         system, value = (
             str(each.values.get(column) or "").strip() for column in (identifier.system_column, identifier.value_column)
         )
-        if system and value:
+        if system and value and (identifier.search is None or system in identifier.search):
             yield system, value
 
 

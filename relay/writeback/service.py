@@ -82,6 +82,11 @@ class WriteBacks:
                 await self._bury(LinkMessage.of(link, self._now()), result.code)
         return results
 
+    async def nudge(self, table: str, guid: str) -> None:
+        """Look at a row as if it had been updated just now: its event was lost, or could not be carried out."""
+        event = EventMessage(table, guid, "Update", first=self._now().isoformat())
+        await self._store.send(QUEUE, dump(event), delay=self._backoff.delay(0))
+
     async def handle(self, text: str) -> Handled:
         """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
         message = load(text)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mapping_kit import GUID, MAPS, TOP, load, resolve
+from mapping_kit import GUID, TOP, load, resolve
+from pack_kit import SHIPPED, switched_on
 
-from relay.mapping.load import load_maps
+from relay.mapping.actions import Mapped
+from relay.mapping.check import every_line
 from relay.mapping.model import ByIdentifier, Concept
 from relay.mapping.preview import lookup_text, preview
 from relay.mapping.translate import translate
 from support.data import need_fhir_data, resources
-
-SHIPPED = load_maps(MAPS)
 
 
 def one(resource: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -182,6 +182,33 @@ def test_lookups_and_decimals_are_shown_as_people_read_them(tmp_path: Path) -> N
     assert lookup_text(None) is None
     assert lookup_text(ByIdentifier("Practitioner", "s", "v")) == "Practitioner?identifier=s|v"
     assert lookup_text(Concept(1, "c")) == "msemr_codeableconcept/1/c"
+
+
+def test_a_code_that_is_not_listed_never_leaves_the_old_one() -> None:
+    """A status of before would be wrong: every line with codes empties its column and tells."""
+    codes = [line for entity in switched_on() for _, line in every_line(entity) if isinstance(line, Mapped)]
+    assert len(codes) > 50
+    assert {line.unmapped for line in codes} == {"clear"}
+
+
+def test_every_kind_is_told_beside_what_is_of_it() -> None:
+    """The columns that say which kind a reference, a value or a schedule is are written, but for those without a source."""
+    silent = set()
+    for entity in switched_on():
+        written: dict[str, set[str]] = {}
+        tables = {table.name: table for table, _ in every_line(entity)}
+        for table, line in every_line(entity):
+            written.setdefault(table.name, set(entity.where)).update(line.columns)
+        silent |= {
+            f"{name}.{column.name}"
+            for name, table in tables.items()
+            for column in table.columns.values()
+            if column.type == "Picklist" and column.name.endswith("type") and column.name not in written[name]
+        }
+    assert {name for name in silent if ".msemr_" in name} == {
+        "msemr_careplanactivity.msemr_activitydefinitiontype",  # STU3 had it
+        "msemr_dosage.msemr_dosetype",  # doses have no column that holds them
+    }
 
 
 def test_every_real_resource_translates() -> None:

@@ -36,7 +36,7 @@ ALDER = {
     "telecom": [
         {"system": "phone", "use": "mobile", "value": "+46 1"},
         {"system": "phone", "use": "home", "value": "+46 2"},
-        {"system": "email", "use": "home", "value": "ana@example.org"},
+        {"system": "email", "value": "ana@example.org"},
     ],
     "address": [{"line": ["1 Street", "Floor 2"], "city": "Lund", "country": "SE"}],
     "generalPractitioner": [{"reference": "Practitioner/same-id"}],
