@@ -37,6 +37,10 @@ The mark is empty once both sides are known to agree on it.
 """
 
 
+_QUANTITIES = frozenset(["denominator", "dose", "high", "low", "numerator", "onsetAge", "abatementAge", "origin"])
+"""Elements that are a Quantity in R4 without saying so in their name; those of a Ratio and a Range among them."""
+
+
 @dataclass(frozen=True, slots=True)
 class RowView:
     """One row as the way out sees it.
@@ -254,8 +258,11 @@ def _hollow(line: Sourced[Any], concept: Sequence[Step], at: Pointer, resource: 
 
 
 def _bare(steps: Sequence[Step]) -> bool:
-    """Tell whether a path ends in the code of a Quantity or the like, not in a CodeableConcept that is called `code`."""
-    return len(steps) > 1 and steps[-1] == Member("code") and isinstance(steps[-2], Member)
+    """Tell whether a path ends in the code of a Quantity, which is no CodeableConcept though it is called `code`."""
+    if len(steps) < 2 or steps[-1] != Member("code") or not isinstance(steps[-2], Member):  # noqa: PLR2004 - the two
+        return False
+    name = steps[-2].name
+    return name in _QUANTITIES or name.lower().endswith("quantity")
 
 
 def _tokens(value: Any) -> tuple[str, str]:

@@ -172,15 +172,24 @@ def _is_label(line: Copy, coded: frozenset[str]) -> bool:
 
 
 def _joined(there: Sequence[Any], array: Sequence[Any]) -> list[Any]:
-    """Return one array of both; an identifier of which a column gave only the value is that of the one row with it."""
+    """Return one array of both; an identifier that a column gave is that of the one row with its value and system.
+
+    One without a system whose value several rows have could be either's, so it stays one of its own.
+    """
     joined = list(array)
     for each in there:
-        same_value = [item for item in joined if "value" in each and item.get("value") == each["value"]]
-        if "system" not in each and len(same_value) == 1:
-            joined[joined.index(same_value[0])] = merged(each, same_value[0])
+        alike = [item for item in joined if _is_same_identifier(each, item)]
+        if len(alike) == 1:
+            joined[joined.index(alike[0])] = merged(each, alike[0])
         else:
             joined.append(each)
     return joined
+
+
+def _is_same_identifier(one: Any, row: Any) -> bool:
+    if "value" not in one or one["value"] != row.get("value"):
+        return False
+    return "system" not in one or one["system"] == row.get("system")
 
 
 def selected(table: Table, columns: Collection[str]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ The maps that ship, in `maps/`: one file per type. Copy the folder, take out wha
 - The table of each type has its child table of identifiers, and the row's GUID goes back into the resource. Nothing else
   goes to FHIR: [both ways](both-ways.md) is off.
 - Names, codes and dates that do not fit their column fail the resource; address lines, titles and the like are cut, and
-  that is told. A code for which the table has no option leaves its column alone, and that is told too.
+  that is told. A code for which the table has no option empties its column, and that is told too.
 - An element that is absent leaves its column as it is, but for the parts of a value that is taken whole.
 - `statecode` and `statuscode` stay with Dataverse: the status in FHIR has a column of its own, or none.
 """

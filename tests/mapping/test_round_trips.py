@@ -186,7 +186,7 @@ GAINS = {
     # which of several: the columns do not tell
     "Device": {".deviceName[*].type"},
     "Patient": {".name[*].use", ".identifier[+]"},  # a number of which several identifiers have the value
-    "Practitioner": {".name[*].use", ".identifier[+]"},  # a number that has a row besides
+    "Practitioner": {".name[*].use"},
     # one column for what can be said in two ways
     "Condition": {".extension"},  # when it was asserted, of when it was recorded
     "DiagnosticReport": {".effectivePeriod"},  # of a moment its beginning
