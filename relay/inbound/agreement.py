@@ -16,8 +16,8 @@ from typing import Any
 from relay.inbound.located import Agreements, Row
 from relay.inbound.rows import Links
 from relay.mapping.model import Draft, EntityMap, Issue
-from relay.mapping.outward import SENT
 from relay.mapping.values import same
+from relay.store.agreed import sent_of
 
 _NONE: Mapping[str, str] = {}
 
@@ -92,7 +92,7 @@ class _Scales:
 
     def _has_changed(self, name: str, value: Any) -> bool:
         """Tell whether a side that holds this value changed it since both agreed."""
-        agreed, sent = self._marks.get(name), self._sent(name)[0]
+        agreed, sent = self._marks.get(name), sent_of(self._marks, name)[0]
         if sent and self._mark(name, self._incoming(name)) == sent:
             agreed = sent  # it went out and came back before anybody could note that both have it
         if agreed is None:
@@ -101,18 +101,12 @@ class _Scales:
 
     def _is_overtaken(self, name: str) -> bool:
         """Tell whether what comes in is no newer than the version over which Dataverse's value went to FHIR."""
-        _, version, updated = self._sent(name)
+        _, version, updated = sent_of(self._marks, name)
         columns = self._draft.columns
         mine, at = columns.get(self._map.version), columns.get(self._map.last_updated)
         if version and mine:
             return mine == version or (isinstance(at, str) and at < updated)
         return isinstance(at, str) and at <= updated
-
-    def _sent(self, name: str) -> tuple[str, str, str]:
-        """Return the mark, version and time of the note of what went to FHIR; all empty when there is none."""
-        mark, _, over = self._marks.get(f"{name}{SENT}", "").partition(" ")
-        version, _, updated = over.partition(" ")
-        return mark, version, updated
 
     def _to_mark(self, left_out: set[str]) -> Iterator[tuple[str, str]]:
         """Yield the marks of what both sides will hold; a column that FHIR says nothing of is agreed on if it is empty."""

@@ -265,8 +265,8 @@ def _written(planned: Iterable[Planned]) -> list[RowWritten]:
     for operation in (each for one in planned if one.result in _WRITES for each in (*one.operations, *one.afterwards)):
         lines = {
             name: (PurePath(source.file).name, source.line, source.path)
-            for name in operation.columns
-            if (source := operation.sources.get(name)) is not None
+            for name, source in operation.sources.items()
+            if operation.writes(name)
         }
         if lines:
             found.append(RowWritten(operation.table.name, operation.id, lines))

@@ -10,8 +10,6 @@ from relay.dataverse import quoting
 from relay.dataverse.batch import ChangeSet, Request
 from relay.mapping.model import Draft, Issue, Source, Table
 
-_BIND = "@odata.bind"
-
 Result = Literal["created", "updated", "unchanged", "skipped", "parked", "failed"]
 
 
@@ -31,13 +29,10 @@ class Operation:
     etag: str = ""
     sources: Mapping[str, Source] = field(default_factory=dict)
 
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The logical names of the columns that the body writes."""
-        names = {
-            navigation: name for name, column in self.table.columns.items() for navigation in column.navigation.values()
-        }
-        return tuple(names.get(name.removesuffix(_BIND), name) if name.endswith(_BIND) else name for name in self.body)
+    def writes(self, column: str) -> bool:
+        """Tell whether the body writes a column, by its logical name."""
+        names = self.table.columns[column].navigation.values()
+        return column in self.body or any(f"{name}@odata.bind" in self.body for name in names)
 
     def request(self, tag: str) -> Request:
         """Return the Web API request; every write carries the tag that webhooks show as a shared variable."""

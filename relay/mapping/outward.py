@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import singledispatch
-from typing import Any, Final
+from typing import Any
 
 from relay.mapping.actions import Copy, Mapped, Sourced, code_of
 from relay.mapping.lookups import ConceptLine, Reference
@@ -29,13 +29,6 @@ from relay.mapping.placing import (
 )
 from relay.mapping.r4 import DATES
 from relay.mapping.values import same
-
-SENT: Final = ".sent"
-"""Behind a column's name: the note beside its mark, `mark version time`, of what went to FHIR last and over which version.
-
-The mark is empty once both sides are known to agree on it.
-"""
-
 
 _QUANTITIES = frozenset(["denominator", "dose", "high", "low", "numerator", "onsetAge", "abatementAge", "origin"])
 """Elements that are a Quantity in R4 without saying so in their name; those of a Ratio and a Range among them."""

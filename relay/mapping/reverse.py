@@ -12,7 +12,6 @@ from relay.mapping.model import EntityMap, ExpansionMap, Issue, Resolve, Table
 from relay.mapping.outward import RowView, Unlinked, adding, edits_of, meaning, outward_lines, takes_part, wire_name
 from relay.mapping.paths import Member
 from relay.mapping.placing import Edit, NoPlace, edited, merged
-from relay.mapping.values import LOOKUP_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +194,3 @@ def _is_same_identifier(one: Any, row: Any) -> bool:
 def selected(table: Table, columns: Collection[str]) -> tuple[str, ...]:
     """Return what to $select so that a row can go out."""
     return (table.primary_id, *(wire_name(table.columns[column]) for column in columns))
-
-
-def lookups(entity_map: EntityMap) -> tuple[str, ...]:
-    """Return the lookup columns whose rows' meaning a RowView needs."""
-    return tuple(
-        line.reading.column
-        for line in outward_lines(entity_map.lines)
-        if entity_map.table.columns[line.reading.column].type in LOOKUP_TYPES
-    )

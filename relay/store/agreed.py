@@ -83,6 +83,21 @@ class Agreed:
         return self._pseudonyms(table, guid.lower())
 
 
+def sent_name(column: str) -> str:
+    """Return the name, beside a column's mark, of the note of what went to FHIR last and over which version.
+
+    The note reads `mark version time`; the mark is empty once both sides are known to agree on it.
+    """
+    return f"{column}.sent"
+
+
+def sent_of(marks: Mapping[str, str], column: str) -> tuple[str, str, str]:
+    """Return the mark, version and time of a column's note; all empty when there is none."""
+    mark, _, over = marks.get(sent_name(column), "").partition(" ")
+    version, _, updated = over.partition(" ")
+    return mark, version, updated
+
+
 def canonical(column: Facts, value: Value) -> str:
     """Spell a value as one text, whichever side it comes from; an empty text is null, as in Dataverse.
 

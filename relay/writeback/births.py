@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
-from relay.dataverse import quoting
-from relay.dataverse.batch import Request
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.errors import DataverseRace
 from relay.errors import Failed, Transient
 from relay.fhir.client import BUSY, FhirClient, Hit, Token
 from relay.fhir.edits import apply_edits
@@ -21,7 +19,7 @@ from relay.mapping.reverse import resource_of
 from relay.store.agreed import Agreed
 from relay.store.turns import Turns
 from relay.writeback.outgoing import Sent, fits, marks_of, refuse
-from relay.writeback.rows import Row, RowReader
+from relay.writeback.rows import Row, RowReader, save, standing_for
 
 INACTIVE: Final = 1
 """The `statecode` of a row that was deactivated, as by a merge; most tables have no third state."""
@@ -137,33 +135,19 @@ class Births:
                 at=column.name,
             )
         await self._check_alone(entity_map, row, fhir_id)
-        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
-        try:
-            await self._dataverse.send(
-                Request("PATCH", url, {entity_map.key: fhir_id}, headers={"If-Match": row.etag or "*"})
-            )
-        except DataverseRace as error:
-            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
+        await save(self._dataverse, table, row, {entity_map.key: fhir_id}, self._new_tag())
         try:
             await self._check_alone(entity_map, row, fhir_id)
         except Failed:
             # A bundle made a row for the resource just now: that one stays, and this one is as it was.
-            await self._dataverse.send(Request("PATCH", url, {entity_map.key: None}, headers={"If-Match": "*"}))
+            await save(self._dataverse, table, replace(row, etag=""), {entity_map.key: None}, self._new_tag())
             raise
 
     async def _check_alone(self, entity_map: EntityMap, row: Row, fhir_id: str) -> None:
         """Raise Failed `ambiguous-match` when another row stands for the resource."""
-        table = entity_map.table
-        where = (quoting.equals(name, value) for name, value in entity_map.where.items())
-        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
-        url = quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
-        page = await self._dataverse.get(url)
-        if any(
-            each[entity_map.key] == fhir_id and str(each[table.primary_id]).lower() != row.id for each in page["value"]
-        ):
-            raise Failed(
-                f"another row of {table.name} stands for this resource", code="ambiguous-match", at=entity_map.key
-            )
+        if any(guid != row.id for guid in await standing_for(self._dataverse, entity_map, fhir_id)):
+            message = f"another row of {entity_map.table.name} stands for this resource"
+            raise Failed(message, code="ambiguous-match", at=entity_map.key)
 
 
 def _state(table: Table) -> tuple[str, ...]:

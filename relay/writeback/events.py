@@ -20,6 +20,7 @@ from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, IdentifierMap
 from relay.store.ledger import PREFIX, Ledger
 from relay.writeback.messages import EventMessage
+from relay.writeback.rows import standing_for
 
 _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
@@ -171,14 +172,9 @@ class EventReader:
 
     async def _check_alone(self, entity_map: EntityMap, fhir_id: str) -> None:
         """Raise Failed `ambiguous-match` when several rows carry the FHIR id; the relay's own creates looked already."""
-        table = entity_map.table
-        wanted = (quoting.equals(column, value) for column, value in entity_map.where.items())
-        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *wanted)
-        page = await self._dataverse.get(
-            quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
-        )
-        if sum(row[entity_map.key] == fhir_id for row in page["value"]) > 1:
-            raise Failed(f"several rows of {table.name} carry this FHIR id", code="ambiguous-match", at=entity_map.key)
+        if len(await standing_for(self._dataverse, entity_map, fhir_id)) > 1:
+            message = f"several rows of {entity_map.table.name} carry this FHIR id"
+            raise Failed(message, code="ambiguous-match", at=entity_map.key)
 
     async def _ensure(
         self, entity_map: EntityMap, identifier: IdentifierMap, guid: str, rows: Sequence[Mapping[str, Any]]

@@ -14,20 +14,18 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from relay.dataverse import quoting
-from relay.dataverse.batch import Request
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.errors import DataverseRace
 from relay.errors import Failed, Transient
 from relay.fhir.client import BUSY, FhirClient, Put, Read
 from relay.fhir.edits import apply_edits
 from relay.fhir.identifiers import dynamics_ids
 from relay.mapping.model import Column, Concept, EntityMap, Resolve
-from relay.mapping.outward import SENT, outward_lines, wire_name
+from relay.mapping.outward import outward_lines, wire_name
 from relay.mapping.reverse import Outgoing, changes
 from relay.mapping.translate import translate
 from relay.mapping.values import same
-from relay.store.agreed import Agreed
-from relay.writeback.rows import Row, RowReader
+from relay.store.agreed import Agreed, sent_name, sent_of
+from relay.writeback.rows import Row, RowReader, save
 from relay.writeback.writer import CONFLICT, GONE, TRIES
 
 UNKNOWN = "?"
@@ -74,8 +72,6 @@ class Changes:
         self._new_tag = new_tag
         self._sleep = sleep
         self._draw = draw
-
-    # --- a changed column becomes its element
 
     async def carry(self, entity_map: EntityMap, guid: str) -> Sent:
         """Bring a row's write-back columns into its resource.
@@ -156,7 +152,7 @@ class Changes:
         """Note what is about to be put for columns, over which version: FHIR having it since is no change of FHIR's."""
         tracked = [each for each in names if each in entity_map.outward.tracked]
         marks = marks_of(self._agreed, entity_map, row, tracked)
-        notes = {f"{name}{SENT}": f"{'' if done else mark} {version}" for name, mark in marks.items()}
+        notes = {sent_name(name): f"{'' if done else mark} {version}" for name, mark in marks.items()}
         await self._agreed.put(entity_map.table.name, row.id, notes)
 
     async def _compare(
@@ -175,7 +171,7 @@ class Changes:
                 continue
             if theirs is not None and column.targets:
                 theirs = await self._rows.find(theirs) or UNKNOWN
-            mark, sent = marks.get(name), marks.get(f"{name}{SENT}", "").partition(" ")[0]
+            mark, (sent, _, _) = marks.get(name), sent_of(marks, name)
             if sent and theirs != UNKNOWN and self._mark(entity_map, row, column, _plain(theirs)) == sent:
                 mark = sent  # FHIR has what went out last: that was agreed on, though nobody came to say so
             decision, contested = self._decide(entity_map, row, column, theirs, mark)
@@ -223,13 +219,8 @@ class Changes:
                 body[f"{column.navigation[pointed.name]}@odata.bind"] = quoting.bind(pointed.entity_set, guid)
         if not body:
             return
-        url = quoting.tagged(quoting.record(table.entity_set, row.id), self._new_tag())
-        try:
-            await self._dataverse.send(Request("PATCH", url, body, headers={"If-Match": row.etag or "*"}))
-        except DataverseRace as error:
-            raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
-        facts = table.columns
-        marks = {name: self._agreed.mark(table.name, row.id, facts[name], _plain(theirs[name])) for name in theirs}
+        await save(self._dataverse, table, row, body, self._new_tag())
+        marks = {name: self._mark(entity_map, row, table.columns[name], _plain(theirs[name])) for name in theirs}
         await self._agreed.put(table.name, row.id, marks)
 
 

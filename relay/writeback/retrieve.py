@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from relay.dataverse import quoting
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.json_text import dumps
 from relay.errors import Terminal
@@ -23,7 +22,7 @@ from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, Issue, Resolve
 from relay.mapping.r4 import REQUIRED, RESOURCE_TYPES
 from relay.mapping.reverse import Outgoing, resource_of
-from relay.writeback.rows import Row, RowReader
+from relay.writeback.rows import Row, RowReader, standing_for
 
 FOUND: Final = "The resource was retrieved successfully."
 
@@ -113,7 +112,7 @@ class Retriever:
             return Retrieved(None, f"Error: {error}.")
 
     async def _read(self, entity_map: EntityMap, query: Query) -> Retrieved:
-        guids = await self._guids(entity_map, query.id)
+        guids = await standing_for(self._dataverse, entity_map, query.id)
         if len(guids) > 1:
             return Retrieved(None, f"Error: {len(guids)} rows of {entity_map.table.name} stand for this resource.")
         row, made = await self._make(entity_map, query, guids[0]) if guids else (None, None)
@@ -133,15 +132,6 @@ class Retriever:
             entity_map = narrowed(entity_map, query.wanted)
         row = await self._rows.read(entity_map, guid, entity_map.columns, children=True)
         return (None, None) if row is None else (row, resource_of(entity_map, row.view, self._resolve))
-
-    async def _guids(self, entity_map: EntityMap, fhir_id: str) -> list[str]:
-        """Return the GUIDs of the rows with this FHIR id, compared again: SQL ignores case, FHIR does not."""
-        table = entity_map.table
-        where = (quoting.equals(column, value) for column, value in entity_map.where.items())
-        condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
-        url = quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
-        page = await self._dataverse.get(url)
-        return [str(row[table.primary_id]).lower() for row in page["value"] if row.get(entity_map.key) == fhir_id]
 
 
 def _identified(entity_map: EntityMap, row: Row, query: Query, made: Mapping[str, Any]) -> dict[str, Any]:

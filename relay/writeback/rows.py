@@ -10,7 +10,8 @@ from uuid import UUID
 from relay.dataverse import quoting
 from relay.dataverse.batch import MAX_OPERATIONS, Request, Response
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.errors import DataverseMissing
+from relay.dataverse.errors import DataverseMissing, DataverseRace
+from relay.errors import Transient
 from relay.mapping.load import MapSet
 from relay.mapping.lookups import CONCEPT_TABLE
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, EntityMap, ExpansionMap, Scalar, Table
@@ -78,13 +79,13 @@ class RowReader:
         if (entity_map := self._maps.for_resource(target.type)) is None:
             return None
         if isinstance(target, ByFhirId):
-            named = {**entity_map.where, entity_map.key: target.id}
-            return await self._only(entity_map.table, entity_map.table.primary_id, named)
+            found = await standing_for(self._dataverse, entity_map, target.id)
+            return (entity_map.table, found[0]) if len(found) == 1 else None
         if (identifier := entity_map.identifier) is None:
             return None
         named = {identifier.system_column: target.system, identifier.value_column: target.value, "statecode": 0}
-        found = await self._only(identifier.table, f"_{identifier.lookup}_value", named)
-        return None if found is None else (entity_map.table, found[1])
+        parent = await self._only(identifier.table, f"_{identifier.lookup}_value", named)
+        return None if parent is None else (entity_map.table, parent[1])
 
     async def _only(self, table: Table, wanted: str, named: Mapping[str, Scalar]) -> tuple[Table, str] | None:
         """Return the one GUID that rows have in a column, compared again: SQL ignores case, FHIR does not."""
@@ -146,6 +147,26 @@ class RowReader:
                 else:
                     meant.pop(guid, None)
         return meant
+
+
+async def standing_for(dataverse: DataverseClient, entity_map: EntityMap, fhir_id: str) -> list[str]:
+    """Return the GUIDs of the rows with this FHIR id, compared again: SQL ignores case, FHIR does not."""
+    table = entity_map.table
+    where = (quoting.equals(column, value) for column, value in entity_map.where.items())
+    condition = quoting.both(quoting.equals(entity_map.key, fhir_id), *where)
+    page = await dataverse.get(
+        quoting.query(table.entity_set, select=(table.primary_id, entity_map.key), filter=condition)
+    )
+    return [str(row[table.primary_id]).lower() for row in page["value"] if row[entity_map.key] == fhir_id]
+
+
+async def save(dataverse: DataverseClient, table: Table, row: Row, body: Mapping[str, Any], tag: str) -> None:
+    """Write columns of a row that nobody saved since it was read; raises Transient `row-changed` when somebody did."""
+    url = quoting.tagged(quoting.record(table.entity_set, row.id), tag)
+    try:
+        await dataverse.send(Request("PATCH", url, body, headers={"If-Match": row.etag or "*"}))
+    except DataverseRace as error:
+        raise Transient("the row was changed meanwhile; reading it again tells", code="row-changed") from error
 
 
 def _point(table: Table, rows: Iterable[Mapping[str, Any]], wanted: dict[Pointed, None]) -> None:
