@@ -97,13 +97,9 @@ def _moment(value: date) -> str:
     return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def equals(property_name: str, value: Value, *, through: str = "") -> str:
-    """Say that a property has a value; SQL ignores case and trailing blanks, so compare again.
-
-    `through` is a single-valued navigation property: then it is the property of the row that this one points to.
-    """
-    path = f"{set_name(through)}/" if through else ""
-    return f"{path}{logical_name(property_name)} eq {literal(value)}"
+def equals(property_name: str, value: Value) -> str:
+    """Say that a property has a value; SQL ignores case and trailing blanks, so compare again."""
+    return f"{logical_name(property_name)} eq {literal(value)}"
 
 
 def in_filter(property_name: str, values: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import PurePath
@@ -37,6 +37,8 @@ _READ_ONLY = frozenset(
 
 _BESIDE = "a line it stands beside"
 
+BuildLines = Callable[[list[dict[str, Any]], "Scope", Place], list[Any]]
+
 
 @dataclass(slots=True)
 class Scope:
@@ -48,6 +50,10 @@ class Scope:
     mapped: Mapping[str, str]
     """Resource type → table, of every map in the folder."""
     null: Nothing
+    named: Mapping[str, dict[str, Any]]
+    """The map's named expansions."""
+    lines: BuildLines
+    """Builds the lines of an expansion."""
     depth: int = 0
     """0 at the root, 1 in an expansion, 2 in an expansion of its items."""
     taken: dict[str, str] = field(default_factory=dict)

@@ -9,12 +9,12 @@ from relay.errors import MapError
 from relay.mapping.actions import ACTIONS, Line, Sourced, matching
 from relay.mapping.building import Scope, find_column, find_table, near
 from relay.mapping.document import Document, Place
-from relay.mapping.expansions import IDENTIFIER, Expand, expanded, identifier_expansion, identifier_map, live_expansions
+from relay.mapping.expansions import IDENTIFIER, Expand, identifier_expansion, identifier_map, live_expansions
 from relay.mapping.lookups import shared
 from relay.mapping.model import EntityMap, IdentifierMap, Outward, Scalar, Table
 from relay.mapping.r4 import MANY_IDENTIFIERS, ONE_IDENTIFIER, RESOURCE_TYPES
 from relay.mapping.reading import constant
-from relay.mapping.shape import ExpandShape, IdentifierShape, MapShape, shaped
+from relay.mapping.shape import IdentifierShape, MapShape, shaped
 from relay.mapping.values import LOOKUP_TYPES, TEXT_TYPES
 
 
@@ -33,7 +33,7 @@ def build_entity(
     except MapError as error:
         errors.append(error)
         return None
-    builder = _Builder(shape, Scope(document, table, tables, mapped, shape.null), errors)
+    builder = _Builder(shape, document, errors, table=table, tables=tables, mapped=mapped)
     before = len(errors)
     entity = builder.build()
     return entity if len(errors) == before else None
@@ -42,11 +42,20 @@ def build_entity(
 class _Builder:
     """Builds one map and gathers its faults, so that one run shows them all."""
 
-    def __init__(self, shape: MapShape, scope: Scope, errors: list[MapError]) -> None:
+    def __init__(
+        self,
+        shape: MapShape,
+        document: Document,
+        errors: list[MapError],
+        *,
+        table: Table,
+        tables: Mapping[str, Table],
+        mapped: Mapping[str, str],
+    ) -> None:
         self.shape = shape
-        self.scope = scope
-        self.document = scope.document
+        self.document = document
         self.errors = errors
+        self.scope = Scope(document, table, tables, mapped, shape.null, shape.expansions, self._lines)
 
     def build(self) -> EntityMap:
         shape, scope = self.shape, self.scope
@@ -193,7 +202,5 @@ class _Builder:
         spec = shaped(kind.shape, self.document, place, line, self.errors)
         if spec is None:
             return None
-        if isinstance(spec, ExpandShape):
-            return expanded(spec, scope, place, self.shape.expansions, self._lines)
         made = kind.build(spec, scope, place)
         return None if getattr(spec, "disabled", False) else made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -14,8 +14,6 @@ from relay.mapping.model import ChildDraft, ExpansionMap, IdentifierMap, Issue, 
 from relay.mapping.paths import Member, path_of
 from relay.mapping.shape import CopyShape, ExpandShape, ExpansionShape, IdentifierShape, Shape, shaped
 from relay.mapping.values import TEXT_TYPES
-
-BuildLines = Callable[[list[dict[str, Any]], Scope, Place], list[Line[Any]]]
 
 IDENTIFIER = "identifier"
 DEEPEST = 2
@@ -34,8 +32,8 @@ class Expand(Line[ExpandShape]):
 
     @classmethod
     def build(cls, spec: ExpandShape, scope: Scope, place: Place) -> Expand:
-        """Never called: a line that expands is built by `expanded`, which knows the named expansions."""
-        raise NotImplementedError
+        """Build it from the expansion that it names or holds."""
+        return _expanded(spec, scope, place)
 
     @property
     def elements(self) -> frozenset[str]:
@@ -82,11 +80,8 @@ class Expand(Line[ExpandShape]):
             into.issues.append(Issue("information", "duplicate-item", message, place))
 
 
-def expanded(
-    spec: ExpandShape, scope: Scope, place: Place, named: Mapping[str, dict[str, Any]], build: BuildLines
-) -> Expand | None:
-    """Build an `expand` line from the expansion it names or holds; None when the line is disabled."""
-    document = scope.document
+def _expanded(spec: ExpandShape, scope: Scope, place: Place) -> Expand:
+    document, named = scope.document, scope.named
     if scope.depth == DEEPEST:
         raise document.error((*place, "expand"), "expansions nest two deep: an item's items are the last to expand")
     inline = {
@@ -114,11 +109,9 @@ def expanded(
         raise document.error((*at, "table"), f"the rows of {table.name} cannot hang on rows of the same table")
     inner = child_scope(scope, table, {shape.lookup: "the parent link"})
     parent_link(inner, at, shape.lookup, scope.table)
-    lines = tuple(build(shape.attributes, inner, (*at, "attributes")))
+    lines = tuple(scope.lines(shape.attributes, inner, (*at, "attributes")))
     if not matching(lines):
         raise document.error(at, "an expansion needs a line with match: true, to tell its rows apart")
-    if spec.disabled:
-        return None
     name = spec.using or spec.expand
     expansion = expansion_of(inner, name, spec.expand, shape.lookup, lines, vanished=shape.vanished)
     expansion = replace(expansion, unfilled=inner.unfilled(shape.unfilled, (*at, "unfilled")))
@@ -157,7 +150,7 @@ def live_expansions(lines: Iterable[Line[Any]]) -> tuple[ExpansionMap, ...]:
 
 def child_scope(scope: Scope, table: Table, taken: dict[str, str]) -> Scope:
     """Return the scope for lines that write a child table."""
-    return Scope(scope.document, table, scope.tables, scope.mapped, scope.null, depth=scope.depth + 1, taken=taken)
+    return replace(scope, table=table, depth=scope.depth + 1, taken=taken, alternatives={})
 
 
 def parent_link(scope: Scope, place: Place, lookup: str, parent: Table) -> None:
