@@ -236,6 +236,16 @@ class TooManyConditions(DataverseError):
         super().__init__("Number of conditions in query exceeded maximum limit.")
 
 
+class KeyInBody(DataverseError):
+    """A target of UpsertMultiple that is created names a key column in `@odata.id` and in its body.
+
+    Reported of the real service; its text is not known, this one is ours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("An unexpected error occurred: a key attribute is given in @odata.id and in the body.")
+
+
 class InvalidArgument(DataverseError):
     """A value is of the right type and still wrong."""
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
-from devstack.dataverse.columns import check_limits
+from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -21,7 +21,7 @@ from devstack.dataverse.errors import (
 )
 from devstack.dataverse.keys import Address, ById, Segment, address, segments
 from devstack.dataverse.metadata import Metadata, Navigation, Table
-from devstack.dataverse.payload import Changes, Reader, existing
+from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
@@ -37,6 +37,7 @@ class Service:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
+        self.bulk = Bulk(store, self._records)
         self._definitions = Definitions(metadata)
 
     def answer(self, call: Call) -> Answer:
@@ -100,13 +101,21 @@ class Service:
             if rest[0].name == "$count" and len(rest) == 1:
                 _only(call, "GET")
                 return self._count(call, table)
-            if rest[0].name.startswith("Microsoft.Dynamics.CRM."):
-                raise NotSupported(f"the action {rest[0].name.removeprefix('Microsoft.Dynamics.CRM.')}")
+            if rest[0].name.startswith(NAMESPACE):
+                return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
             return self._list(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
+
+    def _action(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        action = rest[0].name.removeprefix(NAMESPACE)
+        if action not in ACTIONS or len(rest) > 1 or rest[0].words:
+            raise NotSupported(f"the action {action}")
+        _only(call, "POST")
+        _allow(call, "tag")
+        return self.bulk.answer(call, table, action, _origin(call))
 
     def _count(self, call: Call, table: Table) -> Answer:
         _allow(call, "$filter", *(name for name in call.options if name.startswith("@")))
@@ -173,16 +182,17 @@ class Service:
         if row is None:
             if condition(call, "if-match") is not None:
                 existing(self.store, table, where)
-            _add_key(table, where, changes)
+            if isinstance(where, ById):
+                changes.put(table.primary_id, where.id)
+            else:
+                add_key(table, where, changes)
             created = self._records.create(table, changes, _origin(call))
             return self._written(call, table, created, query, created=True, uri=uri)
         if condition(call, "if-none-match") == "*":
             raise DuplicateRecord
         _match(call, table, row)
         if not isinstance(where, ById):
-            for column in where.values:
-                changes.values.pop(column, None)
-            changes.sent = [column for column in changes.sent if column not in where.values]
+            drop_key(where, changes)
         updated = self._records.update(table, row, changes, _origin(call))
         return self._written(call, table, updated, query, created=False, uri=uri)
 
@@ -205,8 +215,8 @@ class Service:
     def _below(self, call: Call, table: Table, where: Address, rest: list[Segment]) -> Answer:
         name = rest[0].name
         navigation, collection = table.navigations.get(name), table.collections.get(name)
-        if name.startswith("Microsoft.Dynamics.CRM."):
-            raise NotSupported(f"the function or action {name.removeprefix('Microsoft.Dynamics.CRM.')}")
+        if name.startswith(NAMESPACE):
+            raise NotSupported(f"the function or action {name.removeprefix(NAMESPACE)}")
         if rest[0].words is not None:
             raise NotSupported(f"keys after a navigation property ('{name}')")
         if len(rest) > 1:
@@ -290,17 +300,6 @@ def _match(call: Call, table: Table, row: Row) -> None:
         raise OptimisticConcurrencyNotEnabled(table.name)
     if expected != row["versionnumber"]:
         raise ConcurrencyVersionMismatch
-
-
-def _add_key(table: Table, where: Address, changes: Changes) -> None:
-    """Copy the URL's key into what is created; the body wins where it names the same column."""
-    if isinstance(where, ById):
-        changes.put(table.primary_id, where.id)
-        return
-    for column, value in where.values.items():
-        if column not in changes.values:
-            check_limits(table, table.columns[column], value)
-            changes.put(column, value)
 
 
 def _applied(call: Call) -> dict[str, str]:

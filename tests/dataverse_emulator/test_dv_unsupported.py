@@ -13,8 +13,7 @@ ID = "11111111-2222-3333-4444-555555555555"
 @pytest.mark.parametrize(
     ("method", "path", "feature"),
     [
-        ("POST", "contacts/Microsoft.Dynamics.CRM.CreateMultiple", "the action CreateMultiple"),
-        ("POST", "contacts/Microsoft.Dynamics.CRM.UpsertMultiple", "the action UpsertMultiple"),
+        ("POST", "contacts/Microsoft.Dynamics.CRM.DeleteMultiple", "the action DeleteMultiple"),
         ("GET", "contacts?fetchXml=%3Cfetch/%3E", "the query option fetchXml"),
         ("GET", "contacts?savedQuery=x", "the query option savedQuery"),
         ("GET", "contacts?$apply=groupby((lastname))", "the query option $apply"),
