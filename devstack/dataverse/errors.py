@@ -252,6 +252,24 @@ class InvalidArgument(DataverseError):
     code = "0x80040203"
 
 
+class ChangeTrackingNotEnabled(DataverseError):
+    """The table keeps no track of changes; the text is ours."""
+
+    code = "0x80040203"
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"Change tracking is not enabled for entity '{table}'.")
+
+
+class ExpiredVersionStamp(DataverseError):
+    """A delta token is older than the tokens' life."""
+
+    code = "0x80044352"
+
+    def __init__(self) -> None:
+        super().__init__("Version stamp associated with the client has expired. Please perform a full sync.")
+
+
 class StillReferenced(DataverseError):
     """A row cannot be deleted while others need it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
+from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
 
 _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
@@ -38,6 +40,7 @@ class Service:
         self.store = store
         self._records = Records(store)
         self.bulk = Bulk(store, self._records)
+        self.tracking = Tracking(store, time.time)
         self._definitions = Definitions(metadata)
 
     def answer(self, call: Call) -> Answer:
@@ -105,7 +108,7 @@ class Service:
                 return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
-            return self._list(call, table)
+            return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
 
@@ -118,11 +121,18 @@ class Service:
         return self.bulk.answer(call, table, action, _origin(call))
 
     def _count(self, call: Call, table: Table) -> Answer:
+        if self.tracking.asked(call):
+            _allow(call, OPTION)
+            return self._number(self.tracking.count(call, table))
         _allow(call, "$filter", *(name for name in call.options if name.startswith("@")))
         reading = Reading(self.store, call)
         parsed = reading.query(table, call.options)
         _, _, total = reading.rows(table, Query(where=parsed.where, top=0, count=True))
-        return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(total).encode())
+        return self._number(total)
+
+    @staticmethod
+    def _number(value: int) -> Answer:
+        return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(value).encode())
 
     def _list(self, call: Call, table: Table, within: Any = None) -> Answer:
         reading = Reading(self.store, call)

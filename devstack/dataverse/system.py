@@ -85,6 +85,7 @@ def _table(name: str, primary_name: str, columns: dict[str, dict[str, Any]], **m
         "primaryName": primary_name,
         "ownership": "OrganizationOwned",
         "optimisticConcurrency": False,
+        "changeTracking": False,
         "columns": standard | columns,
         **more,
     }

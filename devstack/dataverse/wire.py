@@ -37,6 +37,7 @@ _PREFERENCES: Final = frozenset(
         "odata.continue-on-error",
         "odata.include-annotations",
         "odata.maxpagesize",
+        "odata.track-changes",
         "odata.allow-entityreferences",
     }
 )
@@ -115,9 +116,8 @@ class Call:
         """The `Prefer` header's members, names in lower case."""
         text = self.headers.get("prefer", "")
         found = {match[1].lower(): match[2] or match[3] or "" for match in _PREFERENCE.finditer(text)}
-        for name in ("respond-async", "odata.track-changes"):
-            if name in found:
-                raise NotSupported(f"the preference {name}")
+        if "respond-async" in found:
+            raise NotSupported("the preference respond-async")
         return {name: value for name, value in found.items() if name in _PREFERENCES}
 
     @property

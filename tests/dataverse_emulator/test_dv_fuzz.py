@@ -90,7 +90,10 @@ def send(app: Emulator, method: str, target: str, body: bytes = b"", **headers: 
 
 
 @quick
-@given(text=TEXT, option=st.sampled_from(["$filter", "$select", "$expand", "$orderby", "$top", "$skiptoken", "tag"]))
+@given(
+    text=TEXT,
+    option=st.sampled_from(["$filter", "$select", "$expand", "$orderby", "$top", "$skiptoken", "$deltatoken", "tag"]),
+)
 def test_query_options(emulator: Emulator, text: str, option: str) -> None:
     """Any text as any query option gets an answer."""
     fine(send(emulator, "GET", f"contacts?{option}={quote(text.encode('utf-8', 'replace'))}"))
