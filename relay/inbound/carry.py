@@ -105,7 +105,7 @@ class Carrier:
         for entry in incoming.entries:
             report = Report(entry.index, _name(entry), "skipped")
             reports[entry.index] = report
-            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.resource is not None
+            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.sent is not None
             if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
                 report.issues.append(self._no_map(entry))
             elif entry.problem is not None:
