@@ -51,7 +51,14 @@ class Settings(BaseSettings):
         "inline", description="What causes a write-back: the relay itself at once, or the post-create event alone"
     )
     write: Literal["auto", "fewest-calls"] = Field(
-        "auto", description="How rows are written; auto is fewest-calls until bulk calls are there"
+        "auto",
+        description="How rows are written: in as few calls as the limits allow, or (auto) large plans in bulk and side by side",
+    )
+    bulk_from: int = Field(
+        100, ge=1, description="From how many rows to write on `auto` writes in bulk; below, each resource is atomic"
+    )
+    bulk_rows: int = Field(
+        500, ge=1, le=1000, description="Most rows in one bulk call: it should end within 10 seconds"
     )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"

@@ -11,6 +11,7 @@ import httpx
 
 from relay.dataverse import batch as codec
 from relay.dataverse.batch import ChangeSet, Request, Response
+from relay.dataverse.bulk import BulkTables
 from relay.dataverse.errors import read_error, read_retry_after
 from relay.dataverse.json_text import dumps
 from relay.dataverse.multipart import is_multipart
@@ -50,6 +51,7 @@ class DataverseClient:
     ) -> None:
         self._root = _api_root(url)
         self.governor = governor or Governor()
+        self.bulk_tables = BulkTables()
         self._http = httpx.AsyncClient(
             auth=auth,
             transport=transport,

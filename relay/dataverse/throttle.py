@@ -107,7 +107,7 @@ class Governor:
             self._leave()
         return answer, _is_busy(answer) and (repeat or answer.status_code == _THROTTLED)
 
-    def _delay(self, outcome: httpx.Response | Exception, attempt: int) -> float:
+    def _delay(self, outcome: httpx.Response | Exception | None, attempt: int) -> float:
         asked = read_retry_after(outcome.headers) if isinstance(outcome, httpx.Response) else None
         if asked is not None:
             return asked
@@ -126,6 +126,11 @@ class Governor:
             if self._limit < self._ceiling or self._successes >= self._limit:
                 self._limit += 1
                 self._successes = 0
+
+    async def again(self, attempt: int) -> bool:
+        """Wait a while that grows with the attempt, before a call that was carried out in vain is made again."""
+        await self._wait(self._delay(None, attempt))
+        return True
 
     async def _wait(self, seconds: float) -> float:
         current_meter().waits_ms += round(seconds * 1000)

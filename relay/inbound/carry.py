@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from relay.dataverse.client import DataverseClient
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
-from relay.inbound.apply import Applied, Raced, apply
+from relay.inbound.apply import Applier
 from relay.inbound.entries import Entry, Incoming
+from relay.inbound.judge import Applied, Raced
 from relay.inbound.locate import Locator
 from relay.inbound.located import Agreements, Located
 from relay.inbound.operations import Child, Planned
@@ -74,7 +75,7 @@ class Carrier:
         self._maybe_on_server = maybe_on_server
         self._settings = settings
         self._maps = maps
-        self._dataverse = dataverse
+        self._applier = Applier(dataverse, settings)
         self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
         self._agreed = agreed
@@ -147,13 +148,13 @@ class Carrier:
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
         rows: list[RowWritten] = []
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             if not pending:
                 break
             located = await self._locator.locate(list(pending.values()), chosen)
             located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, self._options)
-            applied = await apply(self._dataverse, planned, tag)
+            applied = await self._applier.apply(planned, tag, again=turn > 0)
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
