@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -17,7 +18,7 @@ from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
 from relay.inbound.locate import Locator
 from relay.inbound.located import Agreements, Located
-from relay.inbound.operations import Child, Planned
+from relay.inbound.operations import Child, Operation, Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
@@ -38,7 +39,6 @@ Nudge = Callable[[str, str], Awaitable[None]]
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
-_WRITES = frozenset({"created", "updated"})
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
 
@@ -147,6 +147,7 @@ class Carrier:
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
+        made: defaultdict[int, set[str]] = defaultdict(set)
         rows: list[RowWritten] = []
         for turn in range(ROUNDS):
             if not pending:
@@ -166,11 +167,13 @@ class Carrier:
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
-            rows += _written(through)
+            rows += _written(applied.done)
+            for number, raced in applied.raced.items():
+                made[number] |= raced.made
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
-            raced = (each.planned for each in applied.raced.values())
-            creates = (each for planned in raced for each in planned.operations if each.kind == "create")
+            lost = (each.planned for each in applied.raced.values())
+            creates = (each for planned in lost for each in planned.operations if each.kind == "create")
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
@@ -178,6 +181,8 @@ class Carrier:
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
+        for number, guids in made.items():
+            reports[number].made_before(guids)
         done.written = tuple(rows)
         return done
 
@@ -260,10 +265,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
     return await asyncio.gather(*map(made, calls))
 
 
-def _written(planned: Iterable[Planned]) -> list[RowWritten]:
+def _written(operations: Iterable[Operation]) -> list[RowWritten]:
     """Return which line wrote which column of which row."""
     found = []
-    for operation in (each for one in planned if one.result in _WRITES for each in (*one.operations, *one.afterwards)):
+    for operation in operations:
         lines = {
             name: (PurePath(source.file).name, source.line, source.path)
             for name, source in operation.sources.items()

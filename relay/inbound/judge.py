@@ -9,7 +9,7 @@ from typing import Final
 
 from relay.dataverse.errors import DataverseError, DataverseMissing
 from relay.inbound.levels import Piece
-from relay.inbound.operations import Planned
+from relay.inbound.operations import Operation, Planned
 from relay.store.written import RowWritten
 
 _NOT_WRITTEN: Final = DataverseMissing(404, "0x80040217")
@@ -19,24 +19,27 @@ _NOT_WRITTEN: Final = DataverseMissing(404, "0x80040217")
 class Raced:
     """A resource that lost against another writer, and the answer that said so.
 
-    `written` is whether its row is there: only the update that closes a cycle, or child rows, were lost.
+    `written` is whether its row is there: only the update that closes a cycle, or child rows, were lost. `made` are
+    the rows that were created all the same.
     """
 
     planned: Planned
     error: DataverseError
     written: bool
+    made: frozenset[str]
 
 
 @dataclass(slots=True)
 class Applied:
     """What became of a plan: `raced` resources are to be located and planned again, `busy` ones later.
 
-    Both are by the number of the entry.
+    Both are by the number of the entry. `done` are the operations of resources that were carried out.
     """
 
     raced: dict[int, Raced] = field(default_factory=dict)
     busy: dict[int, Planned] = field(default_factory=dict)
     retry_after: float | None = None
+    done: list[Operation] = field(default_factory=list)
     written: tuple[RowWritten, ...] = ()
     """Which line wrote which column, of what went through."""
 
@@ -53,7 +56,7 @@ class Judge:
 
     def __init__(self) -> None:
         self._losses: dict[int, _Loss] = {}
-        self._written: defaultdict[int, set[str]] = defaultdict(set)
+        self._done: defaultdict[int, list[Operation]] = defaultdict(list)
         self._absent: dict[str, DataverseError] = {}
 
     def take(self, piece: Piece, error: DataverseError | None) -> None:
@@ -61,7 +64,7 @@ class Judge:
         planned = piece.planned
         if error is None:
             if planned is not None:
-                self._written[planned.number] |= {each.id for each in piece.operations}
+                self._done[planned.number] += piece.operations
             return
         if planned is None:
             if error.kind != "race" or piece.bulk:  # else somebody made the concept first: it is there
@@ -94,19 +97,24 @@ class Judge:
 
         It keeps its row and the children that were written, if any were.
         """
-        applied = Applied()
+        applied = Applied(done=[each for done in self._done.values() for each in done])
         for number, loss in self._losses.items():
             planned, error = loss.planned, loss.error
-            made = self._written[number]
-            if made and not loss.closes:
-                planned.children = [each for each in planned.children if each.result == "unchanged" or each.id in made]
+            done = {each.id: each.kind for each in self._done[number]}
+            if done and not loss.closes:
+                planned.children = [each for each in planned.children if each.result == "unchanged" or each.id in done]
             if error.kind in ("race", "missing"):
                 # `missing`: a row we meant to change or to point to is not there (any more); reading again tells.
-                applied.raced[number] = Raced(planned, error, written=loss.closes or bool(made))
+                applied.raced[number] = Raced(
+                    planned,
+                    error,
+                    written=loss.closes or bool(done),
+                    made=frozenset(row for row, kind in done.items() if kind == "create"),
+                )
             elif _gravity(error) == _BUSY:
                 applied.busy[number] = planned
                 applied.retry_after = max(applied.retry_after or 0, error.retry_after or 0) or None
-            elif loss.closes or made:
+            elif loss.closes or done:
                 planned.fail_after_write(f"dataverse-{error.code}", str(error), error.column)
             else:
                 planned.fail(f"dataverse-{error.code}", str(error), error.column)
