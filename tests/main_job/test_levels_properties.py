@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 from uuid import uuid5
 
@@ -175,7 +176,7 @@ def test_runs_are_as_full_as_they_may_be(lengths: list[int], most: int) -> None:
     runs = [[len(piece.operations) for piece in run] for run in filled(sets, most)]
     assert [length for run in runs for length in run] == lengths
     assert all(sum(run) <= most or len(run) == 1 for run in runs)
-    assert all(sum(run) + following[0] > most for run, following in zip(runs, runs[1:], strict=False))
+    assert all(sum(run) + following[0] > most for run, following in pairwise(runs))
 
 
 def test_a_small_level_is_one_call_of_each_kind() -> None:
