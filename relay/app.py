@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     import httpx
 
     from relay.dataverse.client import DataverseClient
+    from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient
     from relay.inbound.msind import Upserts
     from relay.inbound.service import Inbound
@@ -121,6 +122,13 @@ class Relay:
         )
 
     @cached_property
+    def lanes(self) -> Lanes:
+        """Who works on which resource or row now."""
+        from relay.dataverse.lanes import Lanes
+
+        return Lanes()
+
+    @cached_property
     def fhir(self) -> FhirClient:
         """The FHIR client."""
         from relay.auth import fhir_auth
@@ -187,6 +195,7 @@ class Relay:
             changes=changes,
             ledger=self.ledger,
             dead_letters=self.dead_letters,
+            lanes=self.lanes,
             now=self.seams.now,
             backoff=self._backoff,
         )
@@ -231,6 +240,7 @@ class Relay:
                 self.dataverse,
                 self.writebacks.make,
                 self.agreed,
+                lanes=self.lanes,
                 nudge=self.writebacks.nudge,
                 maybe_on_server=maybe_on_server,
             )

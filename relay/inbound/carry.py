@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from relay.dataverse.client import DataverseClient
+from relay.dataverse.lanes import Lanes
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.apply import Applier
@@ -67,10 +68,12 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        lanes: Lanes,
         nudge: Nudge,
         maybe_on_server: bool = False,
     ) -> None:
         """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        self._lanes = lanes
         self._nudge = nudge
         self._maybe_on_server = maybe_on_server
         self._settings = settings
@@ -92,7 +95,8 @@ class Carrier:
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
         reports, drafts = self.translate(incoming)
-        busy = await self._write(drafts, reports, tag)
+        async with self._lanes.hold((draft.map.resource, draft.id) for draft in drafts.values()):
+            busy = await self._write(drafts, reports, tag)
         still_open = await self._link(incoming, drafts, reports, sent)
         if busy.busy:
             raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)

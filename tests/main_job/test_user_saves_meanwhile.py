@@ -11,7 +11,7 @@ import pytest
 
 from support.mishaps import each_time, once, overhear, writes_rows
 from support.samples import bundle, patient, results
-from support.world import API, URN, World, world
+from support.world import API, URN, World, rival, world
 
 MISMATCH = "0x80060882"
 DUPLICATE = "0x80040237"
@@ -138,7 +138,7 @@ async def test_others_are_done_while_one_is_contended(tmp_path: Path, writeback:
 @both_paths
 async def test_same_bundle_at_the_same_time(tmp_path: Path, writeback: str, write: str) -> None:
     """Two relays that create the same rows at once end with one of each: the loser reads again and finds them."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, write=write) as it, rival(it, tmp_path) as other:
         await it.put(patient(), patient("p2"))
         located = asyncio.Barrier(2)
 
@@ -149,7 +149,7 @@ async def test_same_bundle_at_the_same_time(tmp_path: Path, writeback: str, writ
 
         heard = overhear(it.to_dataverse)
         it.to_dataverse.before.append(together)
-        replies = await asyncio.gather(*(it.post(bundle(patient(), patient("p2"))) for _ in range(2)))
+        replies = await asyncio.gather(*(each.post(bundle(patient(), patient("p2"))) for each in (it, other)))
         assert [each.status for each in replies] == [200, 200]
         assert any(DUPLICATE in each for each in heard)
         await it.settle()

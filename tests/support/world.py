@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -170,6 +170,18 @@ class World:
     async def dead(self) -> list[str]:
         """Return the codes of the dead letters."""
         return [each["code"] for each in await self.relay.dead_letters.list()]
+
+
+@asynccontextmanager
+async def rival(it: World, folder: Path) -> AsyncIterator[World]:
+    """Hold the same two servers by another relay, in a process of its own: it has a store and lanes of its own."""
+    store = LocalStore(folder / "rival", now=it.clock)
+    relay = Relay(it.relay.settings, store=store, seams=it.relay.seams)
+    relay.__dict__["maps"] = it.relay.maps
+    try:
+        yield replace(it, relay=relay, store=store)
+    finally:
+        await relay.aclose()
 
 
 @cache
