@@ -71,7 +71,9 @@ def plans(draw: st.DrawFn) -> Plan:
             parent = named(planned.operations[0])
         for child in range(draw(st.integers(0, 4))):
             do = draw(st.sampled_from([create, create, create, update]))
-            planned.operations.append(do(draw(st.sampled_from(TABLES)), f"{number} {child}", parent, *_some(draw, known)))
+            planned.operations.append(
+                do(draw(st.sampled_from(TABLES)), f"{number} {child}", parent, *_some(draw, known))
+            )
             parent = draw(st.sampled_from([parent, named(planned.operations[-1])]))
         if draw(st.booleans()):
             planned.afterwards.append(update("contact", f"{number}", *_some(draw, known)))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from support.made_up import wider_maps
 from support.samples import bundle, codes, encounter, patient, results
-from support.world import ROOT, World, world
+from support.world import World, world
 
 both_ways = pytest.mark.parametrize("writeback", ["inline", "event"])
 both_paths = pytest.mark.parametrize("write", ["auto", "fewest-calls"])
@@ -18,18 +19,9 @@ TOO_LONG = "L" * 60
 REFUSED = "dataverse-0x80044331"
 
 
-@pytest.fixture
-def wider_maps(tmp_path: Path) -> Path:
-    """Return maps whose copy of the facts believes that a last name may have 100 characters; Dataverse takes 50."""
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    for each in (ROOT / "maps").glob("*.yaml"):
-        (folder / each.name).write_text(each.read_text())
-    facts = json.loads((ROOT / "maps" / "metadata.json").read_text())
-    assert facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] == 50
-    facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] = 100
-    (folder / "metadata.json").write_text(json.dumps(facts))
-    return folder
+@pytest.fixture(name="wider_maps")
+def _wider_maps(tmp_path: Path) -> Path:
+    return wider_maps(tmp_path)
 
 
 def ten(*bad: int) -> list[dict[str, Any]]:
