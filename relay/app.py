@@ -108,7 +108,7 @@ class Relay:
     def dataverse(self) -> DataverseClient:
         """The Web API client."""
         from relay.auth import dataverse_auth
-        from relay.dataverse.client import DataverseClient
+        from relay.dataverse.client import DataverseClient, write_headers
         from relay.dataverse.throttle import Governor
 
         if not self.settings.dataverse_url:
@@ -118,6 +118,7 @@ class Relay:
             auth=dataverse_auth(self.settings),
             transport=self.seams.dataverse,
             governor=Governor(max_wait=SOON, sleep=self.seams.sleep, clock=self.seams.clock, jitter=self.seams.draw),
+            write_headers=write_headers(self.settings.caller_object_id, self.settings.bypass),
             timeout=self.settings.timeout.total_seconds(),
         )
 

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from relay.errors import SettingsError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_BYPASS = rf"(?:CustomSync|CustomAsync|{_GUID})"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 
 
@@ -104,6 +106,16 @@ class Settings(BaseSettings):
     # who the relay is
     dataverse_auth: Literal["none", "managed_identity", "client_secret", "certificate"] = Field(
         "managed_identity", description="How the relay signs in to Dataverse"
+    )
+    caller_object_id: str = Field(
+        "",
+        pattern=f"^(?:{_GUID})?$",
+        description="Entra object id of the user for whom rows are written (needs prvActOnBehalfOfAnotherUser); empty: the app",
+    )
+    bypass: str = Field(
+        "",
+        pattern=rf"^(?:{_BYPASS}(?:\s*,\s*{_BYPASS})*)?$",
+        description="Custom logic that the relay's writes leave out: `CustomSync`, `CustomAsync`, ids of steps, with commas",
     )
     dataverse_organization_id: str = Field("", description="If set, events of any other organisation are refused")
     fhir_auth: Literal["none", "entra", "client_credentials", "google", "header"] = Field(
