@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import pytest
 
 from support.mishaps import writes_rows
 from support.world import World
+
+both_paths = pytest.mark.parametrize(
+    "write", [{"write": "auto", "bulk_from": 1}, {"write": "fewest-calls"}], ids=["bulk", "fewest-calls"]
+)
+"""Settings of both ways to write; small plans in bulk too."""
 
 _BULK = re.compile(r"/([a-z0-9_]+)/Microsoft\.Dynamics\.CRM\.CreateMultiple$")
 
