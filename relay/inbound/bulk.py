@@ -40,11 +40,11 @@ class BulkWriter:
             log.warning("%s has no bulk messages: its rows go in batches", rows[0].table)
             self._client.bulk_tables.lacks(rows[0].table)
             await self._one_by_one(rows)
+        elif error is not None and error.kind == "terminal" and (len(rows) <= ALONE or error.code in _DENIED):
+            await self._one_by_one(rows)
         elif error is None or len(rows) == 1 or not (error.kind == "terminal" or error.sql == "timeout"):
             for piece in rows:
                 self._judge.take(piece, error)
-        elif error.kind == "terminal" and (len(rows) <= ALONE or error.code in _DENIED):
-            await self._one_by_one(rows)
         else:
             middle = len(rows) // 2
             await side_by_side(map(self.create, (rows[:middle], rows[middle:])))

@@ -170,7 +170,11 @@ async def test_what_points_to_a_bad_row_is_not_sent(tmp_path: Path, writeback: s
 async def test_a_code_that_nobody_may_create(tmp_path: Path) -> None:
     """What needs a codeable concept that is refused fails with that reason, and is not sent; the rest is done."""
     async with world(tmp_path, bulk_from=1, events=False) as it:
-        Refuses(it.to_dataverse, lambda name, _: (403, PRIVILEGE) if name == "msemr_codeableconcepts" else None)
+        denied = {"error": {"code": PRIVILEGE, "message": "no"}}
+        for inside in (False, True):
+            it.dataverse.faults.append(
+                Fault("POST", "msemr_codeableconcepts", times=0, status=403, body=denied, inside=inside)
+            )
         seen = watch_writes(it)
         sent = [
             *ward(),

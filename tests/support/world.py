@@ -192,10 +192,16 @@ def shipped_maps() -> MapSet:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *, conflict_status: int = 412, events: bool = True, **settings: Any
+    folder: Path,
+    *,
+    conflict_status: int = 412,
+    events: bool = True,
+    clock: Clock | None = None,
+    org: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[World]:
-    """Build a world; `settings` are the relay's, `events` is whether Dataverse knows the webhook."""
-    clock = Clock()
+    """Build a world; `settings` are the relay's, `org` the emulator's, `events` is whether Dataverse knows the webhook."""
+    clock = clock or Clock()
     store = LocalStore(folder / "store", now=clock)
     given: dict[str, Any] = {
         "dataverse_url": ORG,
@@ -215,11 +221,16 @@ async def world(
             await made[0].relay.take_event(body)
         return httpx.Response(202)
 
-    org = dataverse_emulator.create_app(
-        metadata=ROOT / "maps" / "metadata.json", base_url=ORG, webhook_transport=httpx.MockTransport(receive)
+    emulator = dataverse_emulator.create_app(
+        metadata=ROOT / "maps" / "metadata.json",
+        base_url=ORG,
+        webhook_transport=httpx.MockTransport(receive),
+        clock=clock.seconds,
+        sleep=clock.sleep,
+        **(org or {}),
     )
     server = fhir_server.create_app(base_url=FHIR, conflict_status=conflict_status)
-    to_dataverse = Between(httpx.ASGITransport(app=org))
+    to_dataverse = Between(httpx.ASGITransport(app=emulator))
     to_fhir = Between(httpx.ASGITransport(app=server))
     seams = Seams(
         dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, clock=clock.seconds, draw=lambda: 0.5
@@ -227,9 +238,9 @@ async def world(
     relay = Relay(Settings(**given), store=store, seams=seams)
     if "maps" not in settings:
         relay.__dict__["maps"] = shipped_maps()
-    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=org), base_url=ORG)
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=emulator), base_url=ORG)
     fhir_http = httpx.AsyncClient(transport=httpx.ASGITransport(app=server), base_url=FHIR)
-    it = World(relay, store, clock, org, server, to_dataverse, to_fhir, http, fhir_http)
+    it = World(relay, store, clock, emulator, server, to_dataverse, to_fhir, http, fhir_http)
     made.append(it)
     try:
         if events:
@@ -237,13 +248,13 @@ async def world(
             names |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
             tables = {name: asked_for(relay.maps, name) for name in names}
             await register_webhook(
-                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org)
+                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=emulator)
             )
         it.forget_calls()
         yield it
     finally:
-        await org.webhooks.idle()
+        await emulator.webhooks.idle()
         await it.relay.aclose()
         await http.aclose()
         await fhir_http.aclose()
-        await org.aclose()
+        await emulator.aclose()
