@@ -67,6 +67,7 @@ class Definitions:
             "PrimaryNameAttribute": table.primary_name,
             "OwnershipType": table.ownership,
             "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
+            "ChangeTrackingEnabled": table.change_tracking,
             "IsActivity": False,
             "IsCustomEntity": "_" in table.name,
             "DisplayName": _label(table.display_name),

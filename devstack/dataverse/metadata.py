@@ -121,6 +121,7 @@ class Table:
     navigations: dict[str, Navigation] = field(init=False)
     collections: dict[str, Collection] = field(default_factory=dict)
     key_in_url: str = ""
+    change_tracking: bool = True
 
     def __post_init__(self) -> None:
         self.properties = {column.wire_name: column for column in self.columns.values() if column.stored}
@@ -223,6 +224,7 @@ def _table(name: str, facts: Mapping[str, Any], columns: Mapping[str, Column]) -
         columns=dict(columns),
         keys=keys,
         key_in_url=facts.get("keyInUrl", ""),
+        change_tracking=facts.get("changeTracking", True),
     )
 
 

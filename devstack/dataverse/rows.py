@@ -20,6 +20,8 @@ from devstack.dataverse.metadata import TEXTS, Column, Key, Metadata, Table
 
 Row = dict[str, Any]
 _FAILED: Final = "UNIQUE constraint failed: "
+_DELETED: Final = "deleted rows"
+"""The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -92,6 +94,9 @@ class Store:
             self._create(table)
             for key in table.keys:
                 self.create_key(table, key)
+        self._connection.execute(
+            f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
+        )
         self._references = [
             (table, column) for table in metadata.tables.values() for column in table.columns.values() if column.targets
         ]
@@ -166,6 +171,19 @@ class Store:
         self._version += 1
         return self._version
 
+    @property
+    def version(self) -> int:
+        """The version of the row that was written last."""
+        return self._version
+
+    def deleted(self, table: Table, since: int) -> list[str]:
+        """Return the rows that were deleted after a row version and have not come back, in that order."""
+        sql = (
+            f'SELECT id FROM "{_DELETED}" WHERE name = ? AND version > ? '
+            f'AND id NOT IN (SELECT "{table.primary_id}" FROM "{table.name}") ORDER BY version'
+        )
+        return [row["id"] for row in self.query(sql, [table.name, since])]
+
     def get(self, table: Table, row: str, *columns: str) -> Row | None:
         """Return a row by primary key, or the named columns of it."""
         return self._first(table, {table.primary_id: row}, columns)
@@ -201,6 +219,8 @@ class Store:
     def delete(self, table: Table, row: str) -> None:
         """Remove a row."""
         self._write(table, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
+        sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
+        self._write(table, sql, [table.name, row, self.next_version()])
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
@@ -248,6 +268,7 @@ class Store:
         if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
             raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")
         with self.transaction():
+            self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
             for table in self.metadata.tables.values():
                 self._connection.execute(f'DELETE FROM "{table.name}"')
                 self.changed.add(table.name)

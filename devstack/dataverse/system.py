@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,8 @@ BUSINESS_UNIT: Final = metadata_id("businessunit", "emulator")
 ORGANIZATION: Final = metadata_id("organization", "emulator")
 ORGANIZATION_NAME: Final = "emulator"
 MESSAGES: Final = ("Create", "Update", "Delete")
+BULK_MESSAGES: Final = ("CreateMultiple", "UpdateMultiple")
+"""A table that has both takes UpsertMultiple too, which is never listed."""
 WEBHOOK, WEBHOOK_KEY, POST_OPERATION, ASYNCHRONOUS = 8, 4, 40, 1
 
 
@@ -82,6 +85,7 @@ def _table(name: str, primary_name: str, columns: dict[str, dict[str, Any]], **m
         "primaryName": primary_name,
         "ownership": "OrganizationOwned",
         "optimisticConcurrency": False,
+        "changeTracking": False,
         "columns": standard | columns,
         **more,
     }
@@ -231,8 +235,8 @@ NAMES: Final = frozenset(each.name for each in tables([]))
 """The system tables; what happens to their rows is told to nobody."""
 
 
-def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
-    """List what an empty organization holds, as (table, kept values)."""
+def rows(metadata: Metadata, no_bulk: Collection[str] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """List what an empty organization holds, as (table, kept values); `no_bulk` are tables without bulk messages."""
     found: list[tuple[str, dict[str, Any]]] = [
         ("organization", {"organizationid": ORGANIZATION, "name": ORGANIZATION_NAME}),
         ("businessunit", {"businessunitid": BUSINESS_UNIT, "name": ORGANIZATION_NAME}),
@@ -249,7 +253,7 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
     ]
-    for message in MESSAGES:
+    for message in (*MESSAGES, *BULK_MESSAGES):
         message_id = metadata_id("sdkmessage", message)
         found.append(("sdkmessage", {"sdkmessageid": message_id, "name": message}))
         found += [
@@ -262,7 +266,7 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
                 },
             )
             for name in metadata.tables
-            if name not in NAMES
+            if name not in NAMES and (message in MESSAGES or name not in no_bulk)
         ]
     return found
 
@@ -318,6 +322,9 @@ def _check_step(row: dict[str, Any]) -> None:
     for column in ("name", "sdkmessageid", "eventhandler", "stage", "mode"):
         if row.get(column) is None:
             raise InvalidArgument(f"sdkmessageprocessingstep: '{column}' is required.")
+    for message in BULK_MESSAGES:
+        if row["sdkmessageid"] == metadata_id("sdkmessage", message):
+            raise NotSupported(f"steps on {message} (each row of it raises its own event)")
     if row["mode"] != ASYNCHRONOUS:
         raise NotSupported("synchronous steps (mode 0; valid: 1, asynchronous)")
     if row["stage"] != POST_OPERATION:
