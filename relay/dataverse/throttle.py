@@ -21,12 +21,15 @@ _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 8.0
 _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allows one user
 _TRIES: Final = 6
+_CROWDED: Final = b"0x80072326"
+_QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
 
 
 class Governor:
     """Bounds concurrency, pauses everybody on 429, and repeats a call a few times within `max_wait` seconds of waiting.
 
-    The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success.
+    The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success,
+    up to what ran at once when Dataverse last said that it was too many at once.
     Pieces of work that wait share it in turn. Only about one call in five is made again, whatever happens.
     `sleep`, `clock` (seconds) and `jitter` (0 to 1) can be replaced, so that tests need no time.
     """
@@ -46,6 +49,8 @@ class Governor:
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
         self._most = concurrency
         self._ceiling = concurrency
+        self._crowd = _MOST_AT_ONCE
+        self._crowded_at = float("-inf")
         self._successes = 0
         self._places = Places(concurrency)
         self._repeats = Repeats(clock())
@@ -56,10 +61,17 @@ class Governor:
         """Return how many requests may run at once now."""
         return self._places.limit
 
-    def pause(self, seconds: float) -> None:
-        """Let nobody send for that long; then one at a time until it goes well."""
+    def pause(self, seconds: float, *, crowded: bool = False) -> None:
+        """Let nobody send for that long; then one at a time until it goes well.
+
+        `crowded` says that a call was refused for those that ran beside it, not for what was asked before.
+        """
         now = self._clock()
-        if now >= self._open_at:  # one storm counts once, however many calls it hits
+        begins = now >= self._open_at  # one storm counts once, however many calls it hits
+        if crowded:  # what ran at once, less those that were refused
+            self._crowd = max(1, self._places.taken if begins else self._crowd - 1)
+            self._ceiling, self._crowded_at = self._crowd, now
+        elif begins:
             self._ceiling = max(1, self.limit // 2)
         self._places.limit = 1
         self._successes = 0
@@ -80,9 +92,10 @@ class Governor:
             if isinstance(outcome, httpx.Response) and not again:
                 return outcome
             delay = self._delay(outcome, attempt)
-            throttled = isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED
-            if throttled:
-                self.pause(delay)
+            throttled = False
+            if isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED:
+                throttled = True
+                self.pause(delay, crowded=_CROWDED in outcome.content)
             if not again or attempt == _TRIES - 1 or waited + delay > self.max_wait:
                 break
             if not self._repeats.spend(self._clock()):
@@ -123,7 +136,9 @@ class Governor:
             self._most = min(int(hint[:4]), _MOST_AT_ONCE)
             self._places.limit = self._most if at_full else min(self.limit, self._most)
             self._ceiling = self._most if at_full else min(self._ceiling, self._most)
-        if answer.is_success and self.limit < self._most:
+        if self._crowd < self._most and self._clock() > self._crowded_at + _QUIET:
+            self._crowd, self._crowded_at = self._crowd + 1, self._clock()
+        if answer.is_success and self.limit < min(self._most, self._crowd):
             self._successes += 1
             # up to half of what was too much: one more per success; from there: one more per round
             if self.limit < self._ceiling or self._successes >= self.limit:
