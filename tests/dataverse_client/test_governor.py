@@ -315,6 +315,42 @@ def test_places_are_never_too_many_and_never_lost(steps: list[int | str]) -> Non
     asyncio.run(run())
 
 
+class Crowd(Server):
+    """Refuses what comes while so many are inside, at once, as the concurrency facet does."""
+
+    def __init__(self, time: VirtualTime, allowed: int) -> None:
+        super().__init__(time)
+        self.allowed, self.refused = allowed, 0
+
+    async def __call__(self) -> httpx.Response:
+        if self.inside >= self.allowed:
+            self.refused += 1
+            await asyncio.sleep(0)
+            return httpx.Response(429, headers={"Retry-After": "1"}, json={"error": {"code": "0x80072326"}})
+        return await super().__call__()
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 7])
+async def test_a_crowd_is_learnt_from(time: VirtualTime, allowed: int) -> None:
+    """Who is refused for those beside it tells how many may run at once: soon that many do, and hardly one is refused again."""
+    shared, server = governor(time, max_wait=60), Crowd(time, allowed)
+    answers = await asyncio.gather(*(shared.call(server) for _ in range(80)))
+    assert {each.status_code for each in answers} == {204}
+    assert server.refused <= 8
+    assert shared.limit == allowed
+
+
+async def test_a_crowd_is_forgotten(time: VirtualTime) -> None:
+    """A minute after it was too much, one more at once is tried, and then another."""
+    shared, server = governor(time, max_wait=60), Crowd(time, 3)
+    await asyncio.gather(*(shared.call(server) for _ in range(40)))
+    server.allowed = 100
+    for expected in (4, 5):
+        time.now += 61
+        await asyncio.gather(*(shared.call(server) for _ in range(40)))
+        assert shared.limit == expected
+
+
 async def test_one_call_in_five_is_made_again(time: VirtualTime) -> None:
     """A server that fails for ever is asked little more often than by calls that are made once."""
     shared, send = governor(time, max_wait=1000), script(httpx.ConnectError("x"))

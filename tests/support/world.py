@@ -173,10 +173,10 @@ class World:
 
 
 @asynccontextmanager
-async def rival(it: World, folder: Path) -> AsyncIterator[World]:
+async def rival(it: World, folder: Path, **settings: Any) -> AsyncIterator[World]:
     """Hold the same two servers by another relay, in a process of its own: it has a store and lanes of its own."""
     store = LocalStore(folder / "rival", now=it.clock)
-    relay = Relay(it.relay.settings, store=store, seams=it.relay.seams)
+    relay = Relay(it.relay.settings.model_copy(update=settings), store=store, seams=it.relay.seams)
     relay.__dict__["maps"] = it.relay.maps
     try:
         yield replace(it, relay=relay, store=store)
