@@ -52,6 +52,7 @@ class Governor:
         self._crowd = _MOST_AT_ONCE
         self._crowded_at = float("-inf")
         self._successes = 0
+        self._sent = 0
         self._places = Places(concurrency)
         self._repeats = Repeats(clock())
         self._open_at = float("-inf")
@@ -69,7 +70,7 @@ class Governor:
         now = self._clock()
         begins = now >= self._open_at  # one storm counts once, however many calls it hits
         if crowded:  # what ran at once, less those that were refused
-            self._crowd = max(1, self._places.taken if begins else self._crowd - 1)
+            self._crowd = max(1, self._sent if begins else self._crowd - 1)
             self._ceiling, self._crowded_at = self._crowd, now
         elif begins:
             self._ceiling = max(1, self.limit // 2)
@@ -110,6 +111,7 @@ class Governor:
         self, send: Callable[[], Awaitable[httpx.Response]], *, repeat: bool
     ) -> tuple[httpx.Response | Exception, bool]:
         """Send once; return the answer or the failure, and whether to try again."""
+        self._sent += 1
         try:
             answer = await send()
             self._observe(answer)
@@ -120,6 +122,7 @@ class Governor:
         except (httpx.RequestError, OSError) as error:
             return error, repeat
         finally:
+            self._sent -= 1
             self._places.leave()
         return answer, _is_busy(answer) and (repeat or answer.status_code == _THROTTLED)
 
