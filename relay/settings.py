@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from relay.errors import SettingsError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_BYPASS = rf"(?:CustomSync|CustomAsync|{_GUID})"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 
 
@@ -51,7 +53,14 @@ class Settings(BaseSettings):
         "inline", description="What causes a write-back: the relay itself at once, or the post-create event alone"
     )
     write: Literal["auto", "fewest-calls"] = Field(
-        "auto", description="How rows are written; auto is fewest-calls until bulk calls are there"
+        "auto",
+        description="How rows are written: in as few calls as the limits allow, or (auto) large plans in bulk and side by side",
+    )
+    bulk_from: int = Field(
+        100, ge=1, description="From how many rows to write on `auto` writes in bulk; below, each resource is atomic"
+    )
+    bulk_rows: int = Field(
+        500, ge=1, le=1000, description="Most rows in one bulk call: it should end within 10 seconds"
     )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"
@@ -97,6 +106,16 @@ class Settings(BaseSettings):
     # who the relay is
     dataverse_auth: Literal["none", "managed_identity", "client_secret", "certificate"] = Field(
         "managed_identity", description="How the relay signs in to Dataverse"
+    )
+    caller_object_id: str = Field(
+        "",
+        pattern=f"^(?:{_GUID})?$",
+        description="Entra object id of the user for whom rows are written (needs prvActOnBehalfOfAnotherUser); empty: the app",
+    )
+    bypass: str = Field(
+        "",
+        pattern=rf"^(?:{_BYPASS}(?:\s*,\s*{_BYPASS})*)?$",
+        description="Custom logic that the relay's writes leave out: `CustomSync`, `CustomAsync`, ids of steps, with commas",
     )
     dataverse_organization_id: str = Field("", description="If set, events of any other organisation are refused")
     fhir_auth: Literal["none", "entra", "client_credentials", "google", "header"] = Field(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseRefusal
+from relay.dataverse.lanes import Lanes
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
-from relay.inbound.apply import Applied, Raced, apply
+from relay.inbound.apply import Applier
 from relay.inbound.entries import Entry, Incoming
+from relay.inbound.judge import Applied, Raced
 from relay.inbound.locate import Locator
 from relay.inbound.located import Agreements, Located
-from relay.inbound.operations import Child, Planned
+from relay.inbound.names import UNKNOWN, NamesRead
+from relay.inbound.operations import Child, Operation, Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
@@ -24,6 +29,7 @@ from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
 from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
+from relay.mapping.rename import tables_of
 from relay.mapping.translate import translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
@@ -31,13 +37,16 @@ from relay.store.written import RowWritten
 
 ROUNDS = 5
 SIDE_BY_SIDE = 16  # calls to the store
+Rename = Callable[[Iterable[str]], Awaitable[MapSet]]
+"""Asks the org for the navigation names of tables, once each, and returns the maps as they are then."""
+
 Nudge = Callable[[str, str], Awaitable[None]]
 """Asks, for (table, GUID), that what users changed goes to FHIR."""
 
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
-_WRITES = frozenset({"created", "updated"})
+_NAME_ISSUES = frozenset(f"dataverse-{code}" for code in UNKNOWN)
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
 
@@ -66,15 +75,20 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        lanes: Lanes,
         nudge: Nudge,
+        rename: Rename,
         maybe_on_server: bool = False,
     ) -> None:
         """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        self._lanes = lanes
         self._nudge = nudge
+        self._rename = rename
         self._maybe_on_server = maybe_on_server
         self._settings = settings
         self._maps = maps
         self._dataverse = dataverse
+        self._applier = Applier(dataverse, settings)
         self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
         self._agreed = agreed
@@ -90,8 +104,15 @@ class Carrier:
 
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
+        try:
+            return await self._carry(incoming, tag, sent)
+        except NamesRead:  # a second time is left to the queue
+            return await self._carry(incoming, tag, sent)
+
+    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None) -> Carried:
         reports, drafts = self.translate(incoming)
-        busy = await self._write(drafts, reports, tag)
+        async with self._lanes.hold((draft.map.resource, draft.id) for draft in drafts.values()):
+            busy = await self._write(drafts, reports, tag)
         still_open = await self._link(incoming, drafts, reports, sent)
         if busy.busy:
             raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)
@@ -146,14 +167,15 @@ class Carrier:
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
+        made: defaultdict[int, set[str]] = defaultdict(set)
         rows: list[RowWritten] = []
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             if not pending:
                 break
-            located = await self._locator.locate(list(pending.values()), chosen)
+            located = await self._locate(pending, chosen)
             located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, self._options)
-            applied = await apply(self._dataverse, planned, tag)
+            applied = await self._applier.apply(planned, tag, again=turn > 0)
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
@@ -162,14 +184,18 @@ class Carrier:
             done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             through = [each for each in planned.resources if each.number not in unwritten]
+            if any(issue.code in _NAME_ISSUES for each in through for issue in each.issues):
+                await self._ask_names(pending)
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
-            rows += _written(through)
+            rows += _written(applied.done)
+            for number, raced in applied.raced.items():
+                made[number] |= raced.made
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
-            raced = (each.planned for each in applied.raced.values())
-            creates = (each for planned in raced for each in planned.operations if each.kind == "create")
+            lost = (each.planned for each in applied.raced.values())
+            creates = (each for planned in lost for each in planned.operations if each.kind == "create")
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
@@ -177,8 +203,26 @@ class Carrier:
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
+        for number, guids in made.items():
+            reports[number].made_before(guids)
         done.written = tuple(rows)
         return done
+
+    async def _locate(self, pending: Mapping[int, Draft], chosen: Mapping[tuple[str, str], None]) -> Located:
+        try:
+            return await self._locator.locate(list(pending.values()), chosen)
+        except DataverseRefusal as error:
+            if error.code in UNKNOWN:
+                await self._ask_names(pending)
+            raise
+
+    async def _ask_names(self, pending: Mapping[int, Draft]) -> None:
+        """See whether the org has other names than the maps assume; raises NamesRead if it has."""
+        maps = await self._rename(tables_of({draft.map.resource: draft.map for draft in pending.values()}.values()))
+        if maps is not self._maps:
+            self._maps = maps
+            self._locator = Locator(self._dataverse, maps, self._settings.source_name)
+            raise NamesRead("the maps have other names now", code="maps")
 
     async def _agreements(self, drafts: Iterable[Draft], located: Located) -> Agreements | None:
         """Read what was agreed on for the rows whose map tracks columns; None, and no call, when no map does."""
@@ -259,10 +303,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
     return await asyncio.gather(*map(made, calls))
 
 
-def _written(planned: Iterable[Planned]) -> list[RowWritten]:
+def _written(operations: Iterable[Operation]) -> list[RowWritten]:
     """Return which line wrote which column of which row."""
     found = []
-    for operation in (each for one in planned if one.result in _WRITES for each in (*one.operations, *one.afterwards)):
+    for operation in operations:
         lines = {
             name: (PurePath(source.file).name, source.line, source.path)
             for name, source in operation.sources.items()
