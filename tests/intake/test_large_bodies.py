@@ -28,8 +28,18 @@ def told(body: bytes, *, large: int, lines: bool = False, **overrides: Any) -> o
     except Refused as refused:
         return refused.code, str(refused), refused.status
     return incoming.type, [
-        (each.index, each.key, each.full_url, each.method, each.url, each.if_none_exist, each.problem, each.skip)
-        + (each.resource_type, repr(each.resource))  # noqa: RUF005 - one line would be too long
+        (
+            each.index,
+            each.key,
+            each.full_url,
+            each.method,
+            each.url,
+            each.if_none_exist,
+            each.problem,
+            each.skip,
+            each.resource_type,
+            repr(each.resource),
+        )
         for each in incoming.entries
     ]
 

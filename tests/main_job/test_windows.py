@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def test_each_resource_is_in_one_window_after_what_it_needs(sent: list[Json], mo
     for at, window in enumerate(cut):
         for number in window:
             assert all(place.get((each.type, each.id), 0) <= at for each in _references(listed[number]))
-    for one, other in zip(cut, cut[1:], strict=False):
+    for one, other in itertools.pairwise(cut):
         assert len(one) > most or len(other) > 0
 
 
