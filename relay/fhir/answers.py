@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -192,12 +194,26 @@ def issue_codes(outcome: Any) -> tuple[str, ...]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return seconds from `x-ms-retry-after-ms` or a numeric `Retry-After`; a date is left to our own back-off."""
+    """Return seconds from `x-ms-retry-after-ms`, or from `Retry-After`, be it seconds or a date.
+
+    A date is counted from the answer's own Date: the clocks of two machines differ. Without one our own back-off decides.
+    """
     if re.fullmatch(r"\d{1,9}", headers.get("x-ms-retry-after-ms", "")):
         return int(headers["x-ms-retry-after-ms"]) / 1000
-    if re.fullmatch(r"\d{1,9}", headers.get("retry-after", "")):
-        return float(headers["retry-after"])
-    return None
+    named = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", named):
+        return float(named)
+    at, sent = _instant(named), _instant(headers.get("date", ""))
+    return max((at - sent).total_seconds(), 0.0) if at is not None and sent is not None else None
+
+
+def _instant(text: str) -> datetime | None:
+    """Read an HTTP date; None for what is none."""
+    try:
+        time = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _status(response: Any) -> int:
