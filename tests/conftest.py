@@ -16,5 +16,5 @@ settings.load_profile("same")
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no setting of the machine reach a test."""
     for name in list(os.environ):
-        if name.startswith(("RELAY_", "AzureWebJobs")) and name != "RELAY_TEST_DATA":
+        if name.startswith(("RELAY_", "AzureWebJobs")) and name not in ("RELAY_TEST_DATA", "RELAY_CACHE"):
             monkeypatch.delenv(name)

@@ -1,7 +1,7 @@
 """What a FHIR server's answers mean: statuses, versions, issue codes and waits, alone or inside a bundle.
 
-Facts of servers: ETag may be missing (then it is built from meta.versionId), or bare in batch answers (HAPI: `3` for
-`W/"3"`). A create may name what it made by Location, absolute or relative, with or without the version, or by the body.
+Facts of servers: ETag may be missing (then it is built from meta.versionId), or in batch answers bare (HAPI: `3` for
+`W/"3"`) or left out (Medplum). A create may name what it made by Location, absolute or relative, with or without the version, or by the body.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One answer to a PUT; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
+    """One answer to a PUT; `etag` guards the next one, if the server told; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
 
     status: int
     etag: str = ""
@@ -124,10 +124,10 @@ def written_of(entry: Any) -> Written:
     """Read one entry of the answer to a batch of PUTs; raises Transient `bad-answer`."""
     response = entry.get("response") if isinstance(entry, dict) else None
     response = response if isinstance(response, dict) else {}
-    outcome = response.get("outcome") or (entry.get("resource") if isinstance(entry, dict) else None)
+    resource = entry.get("resource") if isinstance(entry, dict) else None
     status = _status(response)
-    codes = () if 200 <= status < 300 else issue_codes(outcome)  # noqa: PLR2004 - success
-    return Written(status, str(response.get("etag", "")), codes)
+    codes = () if 200 <= status < 300 else issue_codes(response.get("outcome") or resource)  # noqa: PLR2004 - success
+    return Written(status, etag_of(response.get("etag", ""), resource), codes)
 
 
 def created_of(answer: httpx.Response, kind: str) -> Created:

@@ -233,7 +233,7 @@ class FhirClient:
     async def _write_one(self, put: Put) -> Written:
         headers = {"Content-Type": FHIR_JSON, "If-Match": _guard(put), "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
-        etag = answer.headers.get("etag", "")
+        etag = etag_of(answer.headers.get("etag", ""), None)
         codes = () if answer.is_success else issue_codes(json_of(answer))
         return Written(answer.status_code, etag, codes, retry_after(answer.headers))
 

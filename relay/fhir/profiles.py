@@ -23,12 +23,12 @@ RetryForm = Literal["seconds", "date", "milliseconds"]
 class ServerProfile:
     """One kind of server; None stands for what is not known of it.
 
-    `conflict`: statuses of a stale If-Match. `lost_put`: the status of a guarded PUT of what was never there.
+    `conflict`: statuses of a stale If-Match. `lost_put`: the status of a guarded PUT of what was never there (201: made).
     `ordered`: whether versions are integers that grow. `identical_put`: whether a PUT that changes nothing makes a
     version. `digits`: whether a PUT may create an id that is all digits. `put_create`: the status of a PUT that creates.
-    `after_delete`: the status of a read of what was deleted. `entries`: most entries of one batch. `bare_etag`: whether
-    `response.etag` in a batch is `3` for `W/"3"`. `cached_search`: whether a search may be answered from a cache.
-    `number_text`: whether numbers keep their digits. `retry`: how it says when to come back, empty if it never does.
+    `after_delete`: the status of a read of what was deleted. `entries`: most entries of one batch. `batch_etag`: how an entry of a
+    batch names the version, as an ETag, bare (`3` for `W/"3"`), or in the resource alone. `cached_search`: whether a
+    search may be answered from a cache. `escapes`: whether a search finds a value with a bar in it, escaped. `number_text`: whether numbers keep their digits. `retry`: how it says when to come back, empty if it never does.
     `how` is how all this is known: `tested` by tests/contract/fhir, `documented` by its maker, or `unknown`.
     """
 
@@ -42,8 +42,9 @@ class ServerProfile:
     put_create: int | None = None
     after_delete: int | None = None
     entries: int | None = None
-    bare_etag: bool | None = None
+    batch_etag: Literal["etag", "bare", "none"] | None = None
     cached_search: bool | None = None
+    escapes: bool | None = None
     number_text: bool | None = None
     retry: tuple[RetryForm, ...] | None = None
 
@@ -65,8 +66,9 @@ EMBEDDED: Final = ServerProfile(
     digits=True,
     put_create=201,
     after_delete=410,
-    bare_etag=False,
+    batch_etag="etag",
     cached_search=False,
+    escapes=True,
     number_text=True,
     retry=(),
 )
@@ -75,14 +77,15 @@ HAPI: Final = ServerProfile(
     "HAPI FHIR JPA",
     "tested",
     conflict=frozenset({409}),
-    lost_put=404,
+    lost_put=201,
     ordered=True,
     identical_put="same",
     digits=False,
     put_create=201,
     after_delete=410,
-    bare_etag=True,
+    batch_etag="bare",
     cached_search=True,
+    escapes=True,
     number_text=False,
     retry=(),
 )
@@ -96,7 +99,9 @@ MEDPLUM: Final = ServerProfile(
     digits=True,
     put_create=200,
     after_delete=404,
+    batch_etag="none",
     cached_search=False,
+    escapes=False,
     number_text=False,
 )
 
