@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -18,3 +19,21 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("RELAY_", "AzureWebJobs")) and name not in ("RELAY_TEST_DATA", "RELAY_CACHE"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def hapi_url() -> Iterator[str]:
+    """Run HAPI, one for the whole session: it takes a gigabyte and twelve seconds."""
+    from devstack import hapi
+
+    with hapi.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def medplum_url() -> Iterator[str]:
+    """Run Medplum's router, one for the whole session."""
+    from devstack import medplum
+
+    with medplum.running() as url:
+        yield url

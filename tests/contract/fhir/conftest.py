@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from contract_kit import Address, Met, met
 
-from devstack import hapi, medplum
 from devstack.fhir import create_app
 from relay.auth import HeaderAuth
 from relay.fhir.client import FhirClient
@@ -25,11 +24,9 @@ def address(request: pytest.FixtureRequest) -> Iterator[Address]:
     if request.param == "embedded":
         yield Address("http://fhir.test", EMBEDDED, EMBEDDED)
     elif request.param == "hapi":
-        with hapi.running() as url:
-            yield Address(url, HAPI, HAPI)
+        yield Address(request.getfixturevalue("hapi_url"), HAPI, HAPI)
     elif request.param == "medplum":
-        with medplum.running() as url:
-            yield Address(url, MEDPLUM, GENERIC)  # the router has no /metadata
+        yield Address(request.getfixturevalue("medplum_url"), MEDPLUM, GENERIC)  # the router has no /metadata
     else:
         name, _, value = os.environ.get("FHIR_HEADER", "").partition(":")
         auth = HeaderAuth(name.strip(), value.strip()) if name else None
