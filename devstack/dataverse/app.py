@@ -27,6 +27,7 @@ from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
+from devstack.dataverse.tracking import DAYS
 from devstack.dataverse.troubles import TROUBLES, Struck
 from devstack.dataverse.webhooks import Mishaps, Webhooks
 from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
@@ -62,7 +63,9 @@ class Emulator(Control):
         no_bulk: Collection[str],
         open_row: OpenRow,
         sql_timeout: float,
+        delta_days: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         mapped = load(metadata)
@@ -73,7 +76,7 @@ class Emulator(Control):
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
-        self._service = Service(self.metadata, self.store)
+        self._service = Service(self.metadata, self.store, wall_clock=wall_clock, delta_days=delta_days)
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
             self.store, self._service.carry_out, self.webhooks, open_row=open_row, patience=sql_timeout
@@ -217,7 +220,9 @@ def create_app(
     no_bulk: Collection[str] = (),
     open_row: OpenRow = "not-found",
     sql_timeout: float = SQL_TIMEOUT,
+    delta_days: float = DAYS,
     clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Emulator:
     """Build the emulator of one organization.
@@ -227,8 +232,8 @@ def create_app(
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
     each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
     that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
-    `clock` (seconds) and `sleep` serve
-    `protection` and these times. Raises ValueError naming the file and table for facts that are wrong.
+    Delta tokens expire after `delta_days` by `wall_clock` (seconds since the epoch). `clock` (seconds) and `sleep` serve
+    `protection` and the times of calls. Raises ValueError naming the file and table for facts that are wrong.
     """
     return Emulator(
         database=database,
@@ -240,6 +245,8 @@ def create_app(
         no_bulk=no_bulk,
         open_row=open_row,
         sql_timeout=sql_timeout,
+        delta_days=delta_days,
         clock=clock,
+        wall_clock=wall_clock,
         sleep=sleep,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -41,12 +41,12 @@ _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "Retrieve
 class Service:
     """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
-    def __init__(self, metadata: Metadata, store: Store) -> None:
+    def __init__(self, metadata: Metadata, store: Store, *, wall_clock: Callable[[], float], delta_days: float) -> None:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
         self.bulk = Bulk(store, self._records)
-        self.tracking = Tracking(store, time.time)
+        self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._definitions = Definitions(metadata)
 
     def carry_out(self, call: Call) -> Answer:
