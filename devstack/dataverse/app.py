@@ -160,7 +160,7 @@ class Emulator(Control):
             self._root(request),
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
-        async with self.guard.serving(call.headers.get("cookie", "")) as visit:
+        async with self.guard.serving(call.headers) as visit:
             if visit.refused:
                 answered = refusal(visit.refused, NO_WORK)
             else:
