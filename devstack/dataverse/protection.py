@@ -77,14 +77,14 @@ def _check_number(name: str, value: object, *, none: bool, zero: bool = False) -
 
 
 class Throttled(DataverseError):
-    """One facet is used up; `retry_after` is whole seconds."""
+    """One facet is used up; `retry_after` is whole seconds to wait."""
 
     status = 429
 
     def __init__(self, code: str, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.code = code
-        self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}
 
 
 def too_many_requests(limit: int, window: float, retry_after: int) -> Throttled:
@@ -208,8 +208,6 @@ class Guard:
             found["x-ms-dop-hint"] = str(limits.dop_hint)
         if visit.assigned is not None:
             found["Set-Cookie"] = f"{COOKIE}=server{visit.assigned}; Path=/; HttpOnly"
-        if visit.refused is not None:
-            found["Retry-After"] = str(visit.refused.retry_after)
         server = visit.server
         if limits.requests is not None:
             left = max(0, limits.requests - len(server.requests))
