@@ -27,9 +27,10 @@ from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
+from devstack.dataverse.tracking import DAYS
 from devstack.dataverse.troubles import TROUBLES, Struck
 from devstack.dataverse.webhooks import Mishaps, Webhooks
-from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
+from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, condition, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
 MAX_URL: Final = 32768
@@ -62,7 +63,9 @@ class Emulator(Control):
         no_bulk: Collection[str],
         open_row: OpenRow,
         sql_timeout: float,
+        delta_days: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         mapped = load(metadata)
@@ -73,10 +76,16 @@ class Emulator(Control):
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
-        self._service = Service(self.metadata, self.store)
+        self._service = Service(self.metadata, self.store, wall_clock=wall_clock, delta_days=delta_days)
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
-            self.store, self._service.carry_out, self.webhooks, open_row=open_row, patience=sql_timeout
+            self.store,
+            self._carry_out,
+            self.webhooks,
+            overtaken=self._overtaken,
+            save=self._service.save,
+            open_row=open_row,
+            patience=sql_timeout,
         )
         self._batches = Batches(self.pipeline, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
@@ -86,6 +95,7 @@ class Emulator(Control):
             snapshot=self.store.snapshot,
             restore=self._restore,
             named=TROUBLES,
+            operations=True,
             dials={
                 "webhooks": Dial(self._told_webhooks, self._take_mishaps),
                 "limits": Dial(self.guard.told, self.guard.take),
@@ -123,6 +133,17 @@ class Emulator(Control):
         fault = self.strike(call.method, ROOT + call.target, inside=True)
         return Struck(fault) if fault is not None else None
 
+    def _overtaken(self, call: Call) -> bool:
+        """Tell whether a fault lets somebody else save the row first; only a write that names a version can be."""
+        version = condition(call, "if-match") if "if-match" in call.headers else None
+        return isinstance(version, int) and self.strike(call.method, ROOT + call.target, effect="overtake") is not None
+
+    def _carry_out(self, call: Call) -> Answer:
+        answered = self._service.carry_out(call)
+        if (fault := self.strike(call.method, ROOT + call.target, effect="undo")) is not None:
+            raise Struck(fault)
+        return answered
+
     def _start_again(self) -> None:
         self.guard.reset()
         self.webhooks.reset()
@@ -157,7 +178,7 @@ class Emulator(Control):
             self._root(request),
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
-        async with self.guard.serving(call.headers.get("cookie", "")) as visit:
+        async with self.guard.serving(call.headers) as visit:
             if visit.refused:
                 answered = refusal(visit.refused, NO_WORK)
             else:
@@ -217,7 +238,9 @@ def create_app(
     no_bulk: Collection[str] = (),
     open_row: OpenRow = "not-found",
     sql_timeout: float = SQL_TIMEOUT,
+    delta_days: float = DAYS,
     clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Emulator:
     """Build the emulator of one organization.
@@ -227,8 +250,8 @@ def create_app(
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
     each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
     that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
-    `clock` (seconds) and `sleep` serve
-    `protection` and these times. Raises ValueError naming the file and table for facts that are wrong.
+    Delta tokens expire after `delta_days` by `wall_clock` (seconds since the epoch). `clock` (seconds) and `sleep` serve
+    `protection` and the times of calls. Raises ValueError naming the file and table for facts that are wrong.
     """
     return Emulator(
         database=database,
@@ -240,6 +263,8 @@ def create_app(
         no_bulk=no_bulk,
         open_row=open_row,
         sql_timeout=sql_timeout,
+        delta_days=delta_days,
         clock=clock,
+        wall_clock=wall_clock,
         sleep=sleep,
     )

@@ -24,6 +24,8 @@ Row = dict[str, Any]
 _FAILED: Final = "UNIQUE constraint failed: "
 _DELETED: Final = "deleted rows"
 """The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
+_BEGINNING: Final = ""
+"""The name under which it keeps where the history of deletions begins."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -75,11 +77,15 @@ def _like(value: str | None, like: str) -> int | None:
 
 @dataclass(slots=True)
 class Kept:
-    """What a suspended transaction wrote: SQL with its values, events, the rows touched as (table, id)."""
+    """What a suspended transaction wrote: SQL with its values, events, the rows touched as (table, id).
+
+    `since` is the row version before its first.
+    """
 
     writes: list[tuple[str, Sequence[object]]]
     events: list[Any]
     touched: set[tuple[str, str]]
+    since: int
     alive: bool = True
 
 
@@ -116,7 +122,11 @@ class Store:
         self._references = [
             (table, column) for table in metadata.tables.values() for column in table.columns.values() if column.targets
         ]
-        self._version = max(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables)
+        self._version = max(
+            self._one(f'SELECT MAX(version) FROM "{_DELETED}"') or 0,
+            *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables),
+        )
+        self._began = self._version
         if not self._one("SELECT COUNT(*) FROM organization"):
             self.reset()
 
@@ -159,6 +169,8 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """Do all of the block or nothing; blocks inside blocks are savepoints. Events go out with the outermost."""
         depth, before = self._depth, len(self._events)
+        if depth == 0:
+            self._began = self._version
         self._connection.execute("BEGIN" if depth == 0 else f"SAVEPOINT s{depth}")
         self._depth += 1
         try:
@@ -203,7 +215,7 @@ class Store:
         """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`."""
         self._connection.execute("ROLLBACK")
         self._indexed.clear()
-        kept = Kept(self._writes, self._events, set(self._touched))
+        kept = Kept(self._writes, self._events, set(self._touched), self._began)
         self._suspended.append(kept)
         self._depth, self._writes, self._events, self._touched = 0, [], [], []
         return kept
@@ -230,7 +242,7 @@ class Store:
         if kept.alive:
             self._suspended.remove(kept)
         self._connection.execute("BEGIN IMMEDIATE")
-        self._depth, self._writes, self._events, self._touched = 1, [], [], []
+        self._depth, self._writes, self._events, self._touched, self._began = 1, [], [], [], kept.since
         self._release()
 
     async def released(self) -> None:
@@ -263,8 +275,14 @@ class Store:
 
     @property
     def version(self) -> int:
-        """The version of the row that was written last."""
-        return self._version
+        """The row version up to which nothing can appear any more: a suspended transaction may still bring later ones."""
+        return min((each.since for each in self._suspended), default=self._version)
+
+    @property
+    def beginning(self) -> int:
+        """The row version before which the history of changes is not known: the last reset or restore."""
+        found = self.query(f'SELECT version FROM "{_DELETED}" WHERE name = ?', [_BEGINNING])
+        return int(found[0]["version"]) if found else 0
 
     def deleted(self, table: Table, since: int) -> list[str]:
         """Return the rows that were deleted after a row version and have not come back, in that order."""
@@ -376,6 +394,8 @@ class Store:
                     raise ValueError(f"tables.{table.name}: not a list of rows")  # noqa: TRY004 - as above
                 for row in rows:
                     self._restore_row(table, row)
+            beginning = [_BEGINNING, "", self.next_version()]
+            self._connection.execute(f'INSERT INTO "{_DELETED}" VALUES (?, ?, ?)', beginning)
 
     def _restore_row(self, table: Table, row: Any) -> None:
         known = {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}

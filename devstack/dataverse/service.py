@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.columns import guid
+from devstack.dataverse.deep import DeepInsert
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -22,8 +23,8 @@ from devstack.dataverse.errors import (
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
 )
-from devstack.dataverse.keys import Address, ById, Segment, address, segments
-from devstack.dataverse.metadata import Metadata, Navigation, Table
+from devstack.dataverse.keys import Address, ById, Segment, address, record, segments
+from devstack.dataverse.metadata import Collection, Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
@@ -41,12 +42,13 @@ _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "Retrieve
 class Service:
     """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
-    def __init__(self, metadata: Metadata, store: Store) -> None:
+    def __init__(self, metadata: Metadata, store: Store, *, wall_clock: Callable[[], float], delta_days: float) -> None:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
+        self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
-        self.tracking = Tracking(store, time.time)
+        self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._definitions = Definitions(metadata)
 
     def carry_out(self, call: Call) -> Answer:
@@ -73,6 +75,18 @@ class Service:
         if len(found) == 1:
             return self._record(call, table, where)
         return self._below(call, table, where, found[1:])
+
+    def save(self, call: Call) -> None:
+        """Save the row that a call names as a user does who changes nothing: it has another version afterwards.
+
+        Inside the caller's transaction; nobody is told of it, and no row is no matter.
+        """
+        found = segments(call.path)
+        table = self.metadata.by_set.get(found[0].name)
+        if table is not None and found[0].words is not None:
+            row = self._find(table, address(table, found[0].words))
+            if row is not None:
+                self.store.update(table, row[table.primary_id], {"versionnumber": self.store.next_version()})
 
     def _document(self, call: Call) -> Answer:
         _only(call, "GET")
@@ -174,8 +188,8 @@ class Service:
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
-        changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
-        row = self._records.create(table, changes, self._origin(call))
+        reader = Reader(self.store, call.references)
+        row = self._deep.create(table, call.json(table.entity_set), reader, self._origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -253,9 +267,10 @@ class Service:
             raise NotSupported(f"the function or action {name.removeprefix(NAMESPACE)}")
         if rest[0].words is not None:
             raise NotSupported(f"keys after a navigation property ('{name}')")
+        to = navigation or collection
         if len(rest) > 1:
-            if navigation is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
-                return self._reference(call, table, where, navigation)
+            if to is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
+                return self._reference(call, table, where, to)
             raise NotSupported(f"the path '{'/'.join(each.name for each in rest)}' below a record")
         row = existing(self.store, table, where)
         if collection is not None:
@@ -265,6 +280,9 @@ class Service:
         if navigation is not None:
             _only(call, "GET")
             return self._related(call, row, navigation)
+        return self._column(call, table, row, name)
+
+    def _column(self, call: Call, table: Table, row: Row, name: str) -> Answer:
         column = table.properties.get(name)
         if column is None or column.secret:
             raise UnknownSegment(name)
@@ -293,21 +311,42 @@ class Service:
         target = self.metadata.target(navigation)
         return self._read(call, target, existing(self.store, target, ById(kept)))
 
-    def _reference(self, call: Call, table: Table, where: Address, navigation: Navigation) -> Answer:
+    def _reference(self, call: Call, table: Table, where: Address, to: Navigation | Collection) -> Answer:
         row = existing(self.store, table, where)
+        if isinstance(to, Collection):
+            _only(call, "POST")
+            return self._add_reference(call, table, row, to)
         if call.method == "DELETE":
-            return self._change(call, table, row, {navigation.name: None})
+            return self._change(call, table, row, {to.name: None})
         _only(call, "PUT", "DELETE")
-        body = call.json(table.entity_set)
-        if not isinstance(body.get("@odata.id"), str):
-            raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
-        return self._change(call, table, row, {f"{navigation.name}@odata.bind": body["@odata.id"]})
+        return self._change(call, table, row, {f"{to.name}@odata.bind": _named(call, table)})
+
+    def _add_reference(self, call: Call, table: Table, row: Row, collection: Collection) -> Answer:
+        """Let a row of the collection look this one up: an update of that row."""
+        named = Reader(self.store, call.references).expand(_named(call, table))
+        child, there = record(self.metadata, named)
+        if child.name != collection.child:
+            expected = f"Microsoft.Dynamics.CRM.{collection.child}"
+            raise InvalidPayload(table.entity_set, f"'{named}' is not of type '{expected}'.")
+        bind = f"{collection.column.navigation[table.name]}@odata.bind"
+        reference = f"{table.entity_set}({row[table.primary_id]})"
+        changes = Reader(self.store, {}).changes(child, {bind: reference})
+        self._records.update(child, existing(self.store, child, there), changes, self._origin(call))
+        return Answer(204, {"OData-Version": "4.0"})
 
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
         self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
+
+
+def _named(call: Call, table: Table) -> str:
+    """Read the record that the body of a `$ref` request names."""
+    named = call.json(table.entity_set).get("@odata.id")
+    if not isinstance(named, str):
+        raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
+    return named
 
 
 def _allow(call: Call, *options: str) -> None:

@@ -57,6 +57,43 @@ async def test_references_can_be_set_and_cleared(api: httpx.AsyncClient) -> None
     assert (await api.get(f"{CHILD}/prefix_Patient")).status_code == 204
 
 
+COLLECTION = "prefix_patientidentifier_prefix_Patient_contact"
+
+
+@pytest.mark.parametrize("parent", [f"contacts({ID})", "contacts(msemr_azurefhirid='p1')"])
+@pytest.mark.parametrize("slash", ["", "/", "http://org/api/data/v9.2/"])
+async def test_a_row_is_added_to_a_collection(api: httpx.AsyncClient, parent: str, slash: str) -> None:
+    """POST to a collection's $ref lets the row that it names look the parent up: an update of that row."""
+    before = (await api.patch(CHILD, json={}, headers={"Prefer": "return=representation"})).headers["ETag"]
+    answer = await api.post(f"{parent}/{COLLECTION}/$ref", json={"@odata.id": slash + CHILD})
+    assert (answer.status_code, answer.content) == (204, b"")
+    row = (await api.get(CHILD)).json()
+    assert (row["_prefix_patient_value"], row["@odata.etag"] == before) == (ID, False)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "refusal"),
+    [
+        (f"POST contacts({MISSING})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (404, "0x80040217")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (404, "0x80040217")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": f"contacts({ID})"}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": 5}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": "contacts"}, (400, "0x80060888")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": "$1"}, (400, "0x80060888")),
+        (f"PUT contacts({ID})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (405, "0x80060888")),
+        (f"POST contacts({ID})/parentcustomerid_contact/$ref", {"@odata.id": CHILD}, (405, "0x80060888")),
+        (f"PUT contacts({ID})/parentcustomerid_contact/$ref", {}, (400, "0x80048d19")),
+    ],
+)
+async def test_references_that_cannot_be(
+    api: httpx.AsyncClient, request_line: str, body: dict[str, object], refusal: tuple[int, str]
+) -> None:
+    """A $ref request names one row that is there, of the right table, by the method that its property has."""
+    answer = await api.request(*request_line.split(), json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == refusal
+
+
 @pytest.mark.parametrize("name", ["prefix_patient", "PREFIX_PATIENT", "nothing"])
 async def test_wrong_case_is_an_undeclared_property(api: httpx.AsyncClient, name: str) -> None:
     """A navigation property in the wrong case is 400 0x80048d19, and nothing is written."""
