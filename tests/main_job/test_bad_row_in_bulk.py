@@ -319,3 +319,44 @@ async def test_an_answer_that_is_lost(tmp_path: Path) -> None:
             if lost:
                 assert await state(it) == wanted
             wanted = await state(it)
+
+
+async def test_one_call_of_a_level_is_not_answered(tmp_path: Path) -> None:
+    """The others of its level are done before the bundle is put off: when the caller has its 202, nothing is being written."""
+    async with world(tmp_path, bulk_from=1) as it:
+        await it.put(*ward())
+
+        async def time_out(request: httpx.Request) -> None:
+            if request.url.path.endswith("contacts/Microsoft.Dynamics.CRM.CreateMultiple"):
+                it.to_dataverse.before.remove(time_out)
+                raise httpx.ReadTimeout("no answer", request=request)
+
+        it.to_dataverse.before.append(time_out)
+        seen = watch_writes(it)
+        assert (await it.post(bundle(*ward()))).status == 202
+        sent = len(seen)
+        rows = len(await it.rows("contacts"))
+        assert 0 < rows < COUNT
+        assert to(seen, CHILDREN) == []
+        await it.dataverse.webhooks.idle()
+        assert (len(seen), len(await it.rows("contacts"))) == (sent, rows)
+        await it.settle()
+        assert len(await it.rows("contacts")) == COUNT
+        assert len(await it.rows(CHILDREN)) == 3 * COUNT
+        assert all(it.versions(f"Patient/p{n}") == 2 for n in range(COUNT))
+
+
+async def test_deadlocks_have_a_budget(tmp_path: Path) -> None:
+    """What is sent again after a deadlock counts as made again: a database in trouble is not asked for ever more."""
+    async with world(tmp_path, bulk_from=1, events=False) as it:
+        await it.put(*ward())
+        refusal = Refuses(it.to_dataverse, lambda *_: (500, "0x80040255") if refusal.struck < 200 else None)
+        it.forget_calls()
+        began, bundles = it.clock.seconds(), COUNT // 3
+        replies = [await it.post(bundle(*ward()[n : n + 3])) for n in range(0, COUNT, 3)]
+        assert {each.status for each in replies} == {202}
+        minutes = (it.clock.seconds() - began) / 60
+        calls = it.calls()["dataverse"] + refusal.struck
+        assert refusal.struck <= bundles + 0.2 * calls + 10 * (1 + minutes) < bundles * (1 + DEADLOCKS)
+        await it.settle()
+        assert len(await it.rows("contacts")) == COUNT
