@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.dataverse.client import DataverseClient
     from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient
+    from relay.inbound.gate import Gate
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
     from relay.inbound.service import Inbound
@@ -277,8 +278,16 @@ class Relay:
             written=self.written,
             dead_letters=self.dead_letters,
             now=self.seams.now,
+            gate=self._gate,
             backoff=self._backoff,
         )
+
+    @cached_property
+    def _gate(self) -> Gate:
+        """How much is worked on at once, whoever sent it."""
+        from relay.inbound.gate import Gate
+
+        return Gate(self.settings.work_bytes)
 
     async def work_writeback(self, text: str) -> None:
         """Do the work of one write-back message; while the maps cannot be used it goes back on the queue."""

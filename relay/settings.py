@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     bulk_rows: int = Field(
         500, ge=1, le=1000, description="Most rows in one bulk call: it should end within 10 seconds"
     )
+    window: int = Field(
+        1000, ge=1, description="Most resources of a bundle that are worked on at once; a larger one is done in parts"
+    )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"
     )
@@ -97,6 +100,11 @@ class Settings(BaseSettings):
     max_depth: int = Field(100, ge=1, description="Deepest nesting of JSON")
     max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
     max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
+    work_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of bundles in work at once in a process; a larger one goes alone",
+    )
     async_over_bytes: int = Field(
         4 * 1024 * 1024, ge=0, description="Bodies above this are answered 202 and worked on afterwards"
     )

@@ -23,11 +23,12 @@ from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
+from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
 from devstack.dataverse.troubles import TROUBLES, Struck
-from devstack.dataverse.webhooks import Webhooks
+from devstack.dataverse.webhooks import Mishaps, Webhooks
 from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
@@ -59,6 +60,8 @@ class Emulator(Control):
         protection: Protection,
         latency: Latency,
         no_bulk: Collection[str],
+        open_row: OpenRow,
+        sql_timeout: float,
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
@@ -72,7 +75,10 @@ class Emulator(Control):
         self._base_url = base_url.rstrip("/")
         self._service = Service(self.metadata, self.store)
         self._service.bulk.without |= set(no_bulk)
-        self._batches = Batches(self.store, self._service.carry_out, self._struck)
+        self.pipeline = Pipeline(
+            self.store, self._service.carry_out, self.webhooks, open_row=open_row, patience=sql_timeout
+        )
+        self._batches = Batches(self.pipeline, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         super().__init__(
             Starlette(routes=routes, lifespan=self._lifespan),
@@ -80,7 +86,10 @@ class Emulator(Control):
             snapshot=self.store.snapshot,
             restore=self._restore,
             named=TROUBLES,
-            dials={"webhooks": Dial(self._told_webhooks), "limits": Dial(self.guard.told, self.guard.take)},
+            dials={
+                "webhooks": Dial(self._told_webhooks, self._take_mishaps),
+                "limits": Dial(self.guard.told, self.guard.take),
+            },
         )
 
     async def __aenter__(self) -> Self:
@@ -131,6 +140,9 @@ class Emulator(Control):
     def _told_webhooks(self) -> dict[str, int]:
         return {name: getattr(self.webhooks, name) for name in ("queued", "inflight", "delivered", "failed")}
 
+    def _take_mishaps(self, document: object) -> None:
+        self.webhooks.mishaps = Mishaps.parse(document)
+
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
@@ -146,9 +158,10 @@ class Emulator(Control):
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
         async with self.guard.serving(call.headers.get("cookie", "")) as visit:
-            answered = (
-                refusal(visit.refused) if visit.refused else visit.done(self._route(call, _as_sent(request.scope)))
-            )
+            if visit.refused:
+                answered = refusal(visit.refused, NO_WORK)
+            else:
+                answered = visit.done(await self._route(call, _as_sent(request.scope)))
         answered.headers.update(self.guard.headers(visit))
         answered.headers.setdefault("x-ms-service-request-id", call.correlation)
         response = Response(answered.body, answered.status)
@@ -162,7 +175,7 @@ class Emulator(Control):
         host = request.headers.get("host")
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
-    def _route(self, call: Call, target: str) -> Answer:
+    async def _route(self, call: Call, target: str) -> Answer:
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):
@@ -175,12 +188,12 @@ class Emulator(Control):
                 raise UrlTooLong(MAX_URL)
             call.target = target[len(ROOT) :]
             if call.path != "$batch":
-                return self._service.answer(call)
+                return await self.pipeline.alone(call)
             if call.method != "POST":
                 raise MethodNotAllowed(call.method)
             if call.options:
                 raise NotSupported(f"the query option {next(iter(call.options))} on $batch")
-            return self._batches.answer(call)
+            return await self._batches.answer(call)
         except DataverseError as error:
             return refusal(error, NO_WORK)
 
@@ -202,6 +215,8 @@ def create_app(
     bulk_row_ms: float | None = None,
     protection: Protection | None = None,
     no_bulk: Collection[str] = (),
+    open_row: OpenRow = "not-found",
+    sql_timeout: float = SQL_TIMEOUT,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Emulator:
@@ -210,7 +225,9 @@ def create_app(
     `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one); `base_url` stands in
     where a request has no Host; `webhook_transport` carries deliveries instead of the network. `call_ms` and
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
-    each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `clock` (seconds) and `sleep` serve
+    each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
+    that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
+    `clock` (seconds) and `sleep` serve
     `protection` and these times. Raises ValueError naming the file and table for facts that are wrong.
     """
     return Emulator(
@@ -221,6 +238,8 @@ def create_app(
         protection=protection or Protection(),
         latency=Latency(call_ms, operation_ms, bulk_row_ms),
         no_bulk=no_bulk,
+        open_row=open_row,
+        sql_timeout=sql_timeout,
         clock=clock,
         sleep=sleep,
     )

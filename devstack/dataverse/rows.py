@@ -6,10 +6,12 @@ belongs to one thread, so requests never see each other's half-done work.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
@@ -71,6 +73,16 @@ def _like(value: str | None, like: str) -> int | None:
     return None if value is None else int(_pattern(like).fullmatch(value.casefold()) is not None)
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a suspended transaction wrote: SQL with its values, events, the rows touched as (table, id)."""
+
+    writes: list[tuple[str, Sequence[object]]]
+    events: list[Any]
+    touched: set[tuple[str, str]]
+    alive: bool = True
+
+
 class Store:
     """All rows of one organization; `committed` gets the events of each transaction that took effect."""
 
@@ -81,6 +93,10 @@ class Store:
         self._seed = seed
         self._depth = 0
         self._events: list[Any] = []
+        self._writes: list[tuple[str, Sequence[object]]] = []
+        self._touched: list[tuple[str, str]] = []
+        self._suspended: list[Kept] = []
+        self._waiting: list[asyncio.Future[None]] = []
         self._indexed: set[tuple[str, str]] = set()
         self._connection = sqlite3.connect(
             database, isolation_level=None, cached_statements=1024, check_same_thread=False
@@ -158,9 +174,83 @@ class Store:
             self._connection.execute("COMMIT" if depth == 0 else f"RELEASE s{depth}")
         finally:
             self._depth = depth
+            if depth == 0:
+                self._writes, self._touched = [], []
         if depth == 0 and self._events:
             events, self._events = self._events, []
             self.committed(events)
+
+    # transactions that wait
+
+    def mark(self) -> tuple[int, int]:
+        """Return a point inside the open transaction, for `events` and `conflicts`."""
+        return len(self._events), len(self._touched)
+
+    def events(self, since: tuple[int, int]) -> list[Any]:
+        """Return what was recorded after a point."""
+        return self._events[since[0] :]
+
+    def conflicts(self, since: tuple[int, int]) -> bool:
+        """Tell whether a row touched after a point is one of a suspended transaction."""
+        return any(not each.touched.isdisjoint(self._touched[since[1] :]) for each in self._suspended)
+
+    def holds(self, table: str, row: str) -> bool:
+        """Tell whether a suspended transaction touched a row; any row of the table where the id is not known ("")."""
+        touched = (pair for each in self._suspended for pair in each.touched)
+        return any(name == table and row in ("", held) for name, held in touched)
+
+    def suspend(self) -> Kept:
+        """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`."""
+        self._connection.execute("ROLLBACK")
+        self._indexed.clear()
+        kept = Kept(self._writes, self._events, set(self._touched))
+        self._suspended.append(kept)
+        self._depth, self._writes, self._events, self._touched = 0, [], [], []
+        return kept
+
+    def resume(self, kept: Kept) -> bool:
+        """Write again what a suspended transaction wrote; False, and an empty transaction, when it is not alive any more.
+
+        Raises DuplicateRecord or DuplicateRecordEntityKey when somebody took one of its keys meanwhile.
+        """
+        self._open(kept)
+        if not kept.alive:
+            return False
+        self._events = kept.events
+        for sql, values in kept.writes:
+            self._carry_out(sql, values)
+        self._writes, self._touched = kept.writes, list(kept.touched)
+        return True
+
+    def abandon(self, kept: Kept) -> None:
+        """Open an empty transaction in place of a suspended one."""
+        self._open(kept)
+
+    def _open(self, kept: Kept) -> None:
+        if kept.alive:
+            self._suspended.remove(kept)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._depth, self._writes, self._events, self._touched = 1, [], [], []
+        self._release()
+
+    async def released(self) -> None:
+        """Wait until a suspended transaction ends."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def _drop_suspended(self) -> None:
+        """Make suspended transactions ones that never take effect."""
+        for each in self._suspended:
+            each.alive = False
+        self._suspended.clear()
+        self._release()
 
     def record(self, event: Any) -> None:
         """Keep an event until the transaction is committed."""
@@ -208,19 +298,20 @@ class Store:
         """Add a row; raises DuplicateRecord or DuplicateRecordEntityKey."""
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
-        self._write(table, f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', list(values.values()))
+        sql = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'
+        self._write(table, values[table.primary_id], sql, list(values.values()))
 
     def update(self, table: Table, row: str, values: Row) -> None:
         """Change columns of a row; raises DuplicateRecordEntityKey."""
         assignments = ", ".join(f'"{name}" = ?' for name in values)
         sql = f'UPDATE "{table.name}" SET {assignments} WHERE "{table.primary_id}" = ?'
-        self._write(table, sql, [*values.values(), row])
+        self._write(table, row, sql, [*values.values(), row])
 
     def delete(self, table: Table, row: str) -> None:
         """Remove a row."""
-        self._write(table, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
+        self._write(table, row, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
         sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
-        self._write(table, sql, [table.name, row, self.next_version()])
+        self._write(table, row, sql, [table.name, row, self.next_version()])
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
@@ -232,16 +323,23 @@ class Store:
             for found in self.query(sql, [row]):
                 yield child, column, found["id"]
 
-    def _write(self, table: Table, sql: str, parameters: Sequence[object]) -> None:
+    def _write(self, table: Table, row: str, sql: str, parameters: Sequence[object]) -> None:
+        self._carry_out(sql, parameters)
+        self._writes.append((sql, parameters))
+        self._touched.append((table.name, row))
+        self.changed.add(table.name)
+
+    def _carry_out(self, sql: str, parameters: Sequence[object]) -> None:
         try:
             self._connection.execute(sql, parameters)
         except sqlite3.IntegrityError as error:
-            columns = [part.rpartition(".")[2] for part in str(error).removeprefix(_FAILED).split(", ")]
+            names = [part.rpartition(".")[::2] for part in str(error).removeprefix(_FAILED).split(", ")]
+            table = self.metadata.tables[names[0][0]]
+            columns = [column for _, column in names]
             key = next((each for each in table.keys if list(each.columns) == columns), None)
             if key is None:
                 raise DuplicateRecord from None
             raise _duplicate(table, key) from None
-        self.changed.add(table.name)
 
     def reset(self) -> None:
         """Empty the organization but for what every organization holds."""
@@ -267,6 +365,7 @@ class Store:
             raise ValueError('a snapshot is {"tables": {name: [row, …]}}')  # noqa: TRY004 - one error for bad input
         if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
             raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")
+        self._drop_suspended()
         with self.transaction():
             self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
             for table in self.metadata.tables.values():

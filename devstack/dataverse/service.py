@@ -8,14 +8,16 @@ from urllib.parse import quote
 
 from devstack.dataverse import system
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
+from devstack.dataverse.columns import guid
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
     ConcurrencyVersionMismatch,
-    DataverseError,
     DuplicateRecord,
+    InvalidArgument,
     InvalidPayload,
     MethodNotAllowed,
+    NotAMember,
     NotSupported,
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
@@ -27,13 +29,17 @@ from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
 from devstack.dataverse.tracking import OPTION, Tracking
-from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
+from devstack.dataverse.wire import Answer, Call, answer, condition, etag
+
+MAX_BYPASSED: Final = 3
+"""Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
+here it does not."""
 
 _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
 
 
 class Service:
-    """The Web API over a store; every call is one transaction."""
+    """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
     def __init__(self, metadata: Metadata, store: Store) -> None:
         self.metadata = metadata
@@ -42,14 +48,6 @@ class Service:
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, time.time)
         self._definitions = Definitions(metadata)
-
-    def answer(self, call: Call) -> Answer:
-        """Carry out a call; client errors become their error answers."""
-        try:
-            with self.store.transaction():
-                return self.carry_out(call)
-        except DataverseError as error:
-            return refusal(error)
 
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
@@ -97,6 +95,32 @@ class Service:
             },
         )
 
+    def _origin(self, call: Call) -> Origin:
+        """Read who asks, for whom, and which steps are to be passed over."""
+        said = {part.strip() for part in call.headers.get("mscrm.bypassbusinesslogicexecution", "").split(",")}
+        if call.headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
+            said.add("CustomSync")
+        modes = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
+        if unknown := sorted(said - modes.keys() - {""}):
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(modes)})")
+        steps = [part for part in call.headers.get("mscrm.bypassbusinesslogicexecutionstepids", "").split(",") if part]
+        if len(steps) > MAX_BYPASSED:
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecutionStepIds: more than {MAX_BYPASSED} steps.")
+        skipped = frozenset(modes[each] for each in said if each)
+        return Origin(call.options.get("tag"), call.correlation, skipped, self._user(call), call.changeset)
+
+    def _user(self, call: Call) -> str:
+        """Find the user that a call is made for; privileges to do so are not emulated."""
+        users = self.metadata.tables["systemuser"]
+        for header, column in (("callerobjectid", "azureactivedirectoryobjectid"), ("mscrmcallerid", "systemuserid")):
+            if header in call.headers:
+                asked = guid(call.headers[header])
+                row = self.store.find(users, {column: asked}, "systemuserid", "isdisabled") if asked else None
+                if row is None or row["isdisabled"]:
+                    raise NotAMember
+                return str(row["systemuserid"])
+        return system.USER
+
     # collections
 
     def _set(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
@@ -118,7 +142,7 @@ class Service:
             raise NotSupported(f"the action {action}")
         _only(call, "POST")
         _allow(call, "tag")
-        return self.bulk.answer(call, table, action, _origin(call))
+        return self.bulk.answer(call, table, action, self._origin(call))
 
     def _count(self, call: Call, table: Table) -> Answer:
         if self.tracking.asked(call):
@@ -151,7 +175,7 @@ class Service:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
         changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
-        row = self._records.create(table, changes, _origin(call))
+        row = self._records.create(table, changes, self._origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -164,7 +188,7 @@ class Service:
         _only(call, "GET", "PATCH", "DELETE")
         row = existing(self.store, table, where)
         _match(call, table, row)
-        self._records.delete(table, row, _origin(call))
+        self._records.delete(table, row, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
     def _read(self, call: Call, table: Table, row: Row) -> Answer:
@@ -196,14 +220,14 @@ class Service:
                 changes.put(table.primary_id, where.id)
             else:
                 add_key(table, where, changes)
-            created = self._records.create(table, changes, _origin(call))
+            created = self._records.create(table, changes, self._origin(call))
             return self._written(call, table, created, query, created=True, uri=uri)
         if condition(call, "if-none-match") == "*":
             raise DuplicateRecord
         _match(call, table, row)
         if not isinstance(where, ById):
             drop_key(where, changes)
-        updated = self._records.update(table, row, changes, _origin(call))
+        updated = self._records.update(table, row, changes, self._origin(call))
         return self._written(call, table, updated, query, created=False, uri=uri)
 
     def _find(self, table: Table, where: Address) -> Row | None:
@@ -282,7 +306,7 @@ class Service:
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
-        self._records.update(table, row, changes, _origin(call))
+        self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
 
@@ -295,11 +319,6 @@ def _allow(call: Call, *options: str) -> None:
 def _only(call: Call, *methods: str) -> None:
     if call.method not in methods:
         raise MethodNotAllowed(call.method)
-
-
-def _origin(call: Call) -> Origin:
-    bypass = call.headers.get("mscrm.bypassbusinesslogicexecution", "")
-    return Origin(call.options.get("tag"), call.correlation, quiet="CustomAsync" in bypass)
 
 
 def _match(call: Call, table: Table, row: Row) -> None:

@@ -27,6 +27,7 @@ from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
+from relay.inbound.windows import windows
 from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
 from relay.mapping.rename import tables_of
@@ -111,12 +112,17 @@ class Carrier:
 
     async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None) -> Carried:
         reports, drafts = self.translate(incoming)
-        async with self._lanes.hold((draft.map.resource, draft.id) for draft in drafts.values()):
-            busy = await self._write(drafts, reports, tag)
-        still_open = await self._link(incoming, drafts, reports, sent)
-        if busy.busy:
-            raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)
-        return Carried([reports[entry.index] for entry in incoming.entries], still_open, busy.written)
+        still_open: list[str] = []
+        written: list[RowWritten] = []
+        for window in windows(drafts, self._settings.window, self._settings.source_name):
+            part = {number: drafts.pop(number) for number in window}
+            async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
+                done = await self._write(part, reports, tag)
+            still_open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
+            written += done.written
+            if done.busy:  # what comes after it may refer to it
+                raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
+        return Carried([reports[entry.index] for entry in incoming.entries], tuple(still_open), tuple(written))
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""
@@ -126,7 +132,7 @@ class Carrier:
         for entry in incoming.entries:
             report = Report(entry.index, _name(entry), "skipped")
             reports[entry.index] = report
-            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.resource is not None
+            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.sent is not None
             if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
                 report.issues.append(self._no_map(entry))
             elif entry.problem is not None:
@@ -255,18 +261,17 @@ class Carrier:
 
     async def _link(
         self,
-        incoming: Incoming,
+        entries: Sequence[Entry],
         drafts: Mapping[int, Draft],
         reports: Mapping[int, Report],
         sent: SentBodies | None,
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         """Write the GUIDs of known rows back; returns the GUIDs whose write-back is still to come."""
         by_event = self._settings.writeback == "event"
         links: dict[int, Link] = {}
-        for entry in incoming.entries:
-            report = reports[entry.index]
-            draft = drafts.get(entry.index)
-            if draft is None or not report.row_id or report.result == "skipped":
+        for entry in entries:
+            report, draft = reports[entry.index], drafts[entry.index]
+            if not report.row_id or report.result == "skipped":
                 continue
             identifier = draft.map.identifier
             if identifier is None or not identifier.writeback:
@@ -289,7 +294,7 @@ class Carrier:
             if result.state not in ("written", "present"):
                 still_open.append(link.row_id)
         # Should the setting change to inline, the events of these rows are not to be taken for done.
-        return tuple(report.row_id for report in reports.values() if report.row_id) if by_event else tuple(still_open)
+        return [reports[number].row_id for number in drafts if reports[number].row_id] if by_event else still_open
 
 
 async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
