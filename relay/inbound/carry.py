@@ -182,7 +182,7 @@ class Carrier:
             located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, self._options)
             applied = await self._applier.apply(planned, tag, again=turn > 0)
-            # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
+            # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
             there = [each.planned for each in applied.raced.values() if each.written]
