@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,7 @@ from devstack.control import PREFIX, Control
 from devstack.dataverse import system
 from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
+from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
 from devstack.dataverse.rows import Store
@@ -56,16 +58,21 @@ class Emulator(Control):
         webhook_transport: httpx.AsyncBaseTransport | None,
         call_ms: float,
         operation_ms: float,
+        extra: Sequence[Path],
+        key_ms: float,
+        customization_ms: float,
+        clock: Callable[[], float],
     ) -> None:
-        mapped = load(metadata)
-        self.metadata = Metadata([*mapped, *system.tables([table.name for table in mapped])])
+        mapped = load(metadata, *extra)
+        self.metadata = Metadata(mapped, system.tables)
         self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata))
         self.webhooks = Webhooks(self.store, webhook_transport)
         self.store.committed = self.webhooks.publish
         self._kept: dict[str, Any] | None = None
         self.call_ms, self.operation_ms = call_ms, operation_ms
         self._base_url = base_url.rstrip("/")
-        self._service = Service(self.metadata, self.store)
+        self._lock = Lock(clock, customization_ms)
+        self._service = Service(self.metadata, self.store, Customizing(self.store, clock, key_ms), self._lock)
         self._batches = Batches(self.store, self._service.carry_out)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         super().__init__(
@@ -141,7 +148,7 @@ class Emulator(Control):
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
         answered, operations = self._route(call, _as_sent(request.scope))
-        if pause := self.call_ms + operations * self.operation_ms:
+        if pause := self.call_ms + operations * self.operation_ms + self._lock.pause:
             await asyncio.sleep(pause / 1000)
         answered.headers.setdefault("x-ms-service-request-id", call.correlation)
         response = Response(answered.body, answered.status)
@@ -156,6 +163,7 @@ class Emulator(Control):
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
     def _route(self, call: Call, target: str) -> tuple[Answer, int]:
+        self._lock.request()
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):
@@ -192,12 +200,18 @@ def create_app(
     webhook_transport: httpx.AsyncBaseTransport | None = None,
     call_ms: float = 0,
     operation_ms: float = 0,
+    extra: Sequence[Path] = (),
+    key_ms: float = 100,
+    customization_ms: float = 0,
+    clock: Callable[[], float] = time.time,
 ) -> Emulator:
     """Build the emulator of one organization.
 
-    `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one); `base_url` stands in
-    where a request has no Host; `webhook_transport` carries deliveries instead of the network. Raises ValueError
-    naming the file and table for facts that are wrong.
+    `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one) and `extra` others
+    whose tables are added; `base_url` stands in where a request has no Host; `webhook_transport` carries deliveries
+    instead of the network. An alternate key asked for over the API is usable `key_ms` later, by `clock` in seconds; a
+    customization takes `customization_ms`, while others are refused with 429. Raises ValueError naming the file, the
+    table and the key for facts that are wrong.
     """
     return Emulator(
         database=database,
@@ -206,4 +220,8 @@ def create_app(
         webhook_transport=webhook_transport,
         call_ms=call_ms,
         operation_ms=operation_ms,
+        extra=extra,
+        key_ms=key_ms,
+        customization_ms=customization_ms,
+        clock=clock,
     )

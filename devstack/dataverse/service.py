@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
+from devstack.dataverse.actions import Actions
 from devstack.dataverse.columns import check_limits
+from devstack.dataverse.customizing import Customizing, Lock
+from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -25,6 +29,7 @@ from devstack.dataverse.payload import Changes, Reader, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
+from devstack.dataverse.solutions import Solutions
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
 
 _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
@@ -33,11 +38,14 @@ _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "Retrieve
 class Service:
     """The Web API over a store; every call is one transaction."""
 
-    def __init__(self, metadata: Metadata, store: Store) -> None:
+    def __init__(self, metadata: Metadata, store: Store, customizing: Customizing, lock: Lock) -> None:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
-        self._definitions = Definitions(metadata)
+        self._customizing = customizing
+        self._solutions = Solutions(store)
+        self._definitions = Definitions(metadata, customizing, self._solutions, lock)
+        self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
 
     def answer(self, call: Call) -> Answer:
         """Carry out a call; client errors become their error answers."""
@@ -50,14 +58,17 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if call.method != "GET":
-            _allow(call, "$select", "$expand", "tag")
+        if self.metadata.building:
+            self._customizing.settle()
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
         first = found[0]
-        if first.name in ("EntityDefinitions", "RelationshipDefinitions", "GlobalOptionSetDefinitions"):
-            return self._definitions.answer(call, found)
+        about_tables = self._definitions if first.name in DEFINITIONS else self._actions
+        if first.name in (*DEFINITIONS, *self._actions.names):
+            return about_tables.answer(call, found)
+        if call.method != "GET":
+            _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
             return self._who(call, found)
         if first.name.startswith("$") or first.name in _FUNCTIONS:
@@ -100,6 +111,8 @@ class Service:
             if rest[0].name == "$count" and len(rest) == 1:
                 _only(call, "GET")
                 return self._count(call, table)
+            if rest[0].name == "Microsoft.Dynamics.CRM.RetrieveUnpublishedMultiple" and table.name == "systemform":
+                return self._unpublished(call, table, rest)
             if rest[0].name.startswith("Microsoft.Dynamics.CRM."):
                 raise NotSupported(f"the action {rest[0].name.removeprefix('Microsoft.Dynamics.CRM.')}")
             raise UnknownSegment(rest[0].name)
@@ -115,8 +128,8 @@ class Service:
         _, _, total = reading.rows(table, Query(where=parsed.where, top=0, count=True))
         return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(total).encode())
 
-    def _list(self, call: Call, table: Table, within: Any = None) -> Answer:
-        reading = Reading(self.store, call)
+    def _list(self, call: Call, table: Table, within: Any = None, instead: Mapping[str, str] | None = None) -> Answer:
+        reading = Reading(self.store, call, instead)
         query = reading.query(table, call.options)
         rows, more, total = reading.rows(table, query, within=within)
         document: dict[str, Any] = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}"}
@@ -127,6 +140,13 @@ class Service:
             offset = (int(query.after) if query.after and query.order else 0) + len(rows)
             document["@odata.nextLink"] = reading.link(query, rows[-1], table, offset)
         return answer(200, document, _applied(call))
+
+    def _unpublished(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        """List forms as they are before they are published."""
+        _only(call, "GET")
+        if len(rest) > 1 or rest[0].words:
+            raise UnknownSegment(rest[-1].name)
+        return self._list(call, table, instead={"formxml": "unpublishedformxml"})
 
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
@@ -190,6 +210,7 @@ class Service:
         return self.store.get(table, where.id) if isinstance(where, ById) else self.store.find(table, where.values)
 
     def _written(self, call: Call, table: Table, row: Row, query: Query, *, created: bool, uri: str | None) -> Answer:
+        self._solutions.add_row(call.headers.get("mscrm.solutionuniquename"), table, row)
         uri = uri or f"{call.root}{table.entity_set}({row[table.primary_id]})"
         if not call.representation:
             return Answer(204, {"OData-Version": "4.0", "Location": uri, "OData-EntityId": uri})

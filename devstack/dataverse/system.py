@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from devstack.dataverse import solutions
 from devstack.dataverse.errors import InvalidArgument, NotSupported
 from devstack.dataverse.metadata import Metadata, Table, metadata_id, table
 
@@ -182,7 +183,7 @@ def tables(mapped: list[str]) -> list[Table]:
             "name",
             {
                 "name": _text(256),
-                "operationtype": _choice((1, "System Event")),
+                "operationtype": _choice((1, "System Event"), (13, "Bulk Delete")),
                 "messagename": _text(160),
                 "primaryentitytype": _text(64),
                 "correlationid": _ID,
@@ -199,6 +200,7 @@ def tables(mapped: list[str]) -> list[Table]:
             },
             states=_JOB_STATES,
         ),
+        *solutions.tables(),
     ]
 
 
@@ -249,22 +251,29 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
     ]
-    for message in MESSAGES:
-        message_id = metadata_id("sdkmessage", message)
-        found.append(("sdkmessage", {"sdkmessageid": message_id, "name": message}))
-        found += [
-            (
-                "sdkmessagefilter",
-                {
-                    "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
-                    "primaryobjecttypecode": name,
-                    "sdkmessageid": message_id,
-                },
-            )
-            for name in metadata.tables
-            if name not in NAMES
-        ]
+    found += [("sdkmessage", {"sdkmessageid": _message(name), "name": name}) for name in MESSAGES]
+    found += solutions.rows()
+    for name in metadata.tables:
+        if name not in NAMES:
+            found += rows_of_table(name)
     return found
+
+
+def _message(name: str) -> str:
+    return metadata_id("sdkmessage", name)
+
+
+def rows_of_table(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """List what the organization keeps about a table: which messages steps can be registered on, and its main form."""
+    filters = [
+        {
+            "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
+            "primaryobjecttypecode": name,
+            "sdkmessageid": _message(message),
+        }
+        for message in MESSAGES
+    ]
+    return [*(("sdkmessagefilter", each) for each in filters), solutions.form(name)]
 
 
 def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
@@ -275,6 +284,7 @@ def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
                 values[column] = value
     if name == "serviceendpoint" and (creating or "authvalue" in values):
         values["isauthvalueset"] = int(bool(values.get("authvalue")))
+    solutions.complete(name, values, creating=creating)
 
 
 def check_row(name: str, row: dict[str, Any]) -> None:
@@ -287,6 +297,7 @@ def check_row(name: str, row: dict[str, Any]) -> None:
         for column in ("sdkmessageprocessingstepid", "entityalias", "imagetype", "messagepropertyname"):
             if row.get(column) is None:
                 raise InvalidArgument(f"sdkmessageprocessingstepimage: '{column}' is required.")
+    solutions.check_row(name, row)
 
 
 def _check_endpoint(row: dict[str, Any]) -> None:
