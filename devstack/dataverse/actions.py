@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 from xml.etree import ElementTree as ET
 
 from devstack.dataverse import system

@@ -95,7 +95,8 @@ class Store:
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS {_DEFINITIONS} (name TEXT PRIMARY KEY, facts TEXT NOT NULL)"
         )
-        self._load_definitions()
+        if self._one(f"SELECT COUNT(*) FROM {_DEFINITIONS}"):
+            self._load_definitions()
         for table in metadata.tables.values():
             self._create(table)
         self._version = max(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables)
@@ -321,11 +322,15 @@ class Store:
                 rows = document["tables"].get(table.name, [])
                 if not isinstance(rows, list):
                     raise ValueError(f"tables.{table.name}: not a list of rows")  # noqa: TRY004 - as above
+                known = (
+                    {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+                    if rows
+                    else {}
+                )
                 for row in rows:
-                    self._restore_row(table, row)
+                    self._restore_row(table, known, row)
 
-    def _restore_row(self, table: Table, row: Any) -> None:
-        known = {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+    def _restore_row(self, table: Table, known: Mapping[str, Column], row: Any) -> None:
         if not isinstance(row, dict) or not row.get(table.primary_id):
             raise ValueError(f"tables.{table.name}: a row is an object with {table.primary_id}")
         for name, value in row.items():
