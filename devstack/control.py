@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, Literal, NoReturn, get_args
 
@@ -35,7 +35,8 @@ class Fault:
     `method` None is any; `path` is a regular expression searched in the path and query as they were sent.
     `after` matching calls pass first, then `times` calls are struck (0: for ever); both count down.
     `effect`: `answer` with `status`, `headers` and `body` instead of doing it; `lose` does it and cuts the
-    connection; `delay` does it after `ms` milliseconds.
+    connection; `delay` does it after `ms` milliseconds. `name` is that of a fault the emulator knows, whose fields are
+    the defaults of the others. `inside` strikes single operations of a batch instead of whole calls.
     """
 
     method: str | None = None
@@ -47,6 +48,8 @@ class Fault:
     body: Any = None
     effect: Effect = "answer"
     ms: int = 0
+    name: str = ""
+    inside: bool = False
 
     def __post_init__(self) -> None:
         if self.method is not None:
@@ -69,20 +72,43 @@ class Fault:
             isinstance(part, str) for pair in self.headers.items() for part in pair
         ):
             raise ValueError(f"headers: {self.headers!r} is not an object of strings")
+        if self.inside is not False and (self.inside is not True or self.effect != "answer"):
+            raise ValueError(f"inside: {self.inside!r} is not false, or true with effect answer")
 
     @classmethod
-    def parse(cls, document: object) -> Fault:
+    def parse(cls, document: object, named: Mapping[str, Named] | None = None) -> Fault:
         """Read a fault from JSON; raises ValueError naming the field and its valid choices."""
         if not isinstance(document, dict):
             raise ValueError(f"{document!r} is not an object")  # noqa: TRY004 - one error type for bad faults
         names = [each.name for each in fields(cls)]
         if unknown := sorted(set(document) - set(names)):
             raise ValueError(f"{unknown[0]}: unknown field (valid: {', '.join(names)})")
-        return cls(**document)
+        name = document.get("name", "")
+        if name and name not in (named or {}):
+            raise ValueError(
+                f"name: {name!r} is not one of {', '.join(named or {}) or 'none: there are no named ones'}"
+            )
+        return cls(**({**named[name].fault, **document} if named and name else document))
 
     def matches(self, method: str, path: str) -> bool:
         """Say whether a call is one of those that this fault counts."""
         return self.method in (None, method) and re.search(self.path, path) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A fault that an emulator knows by name: what it means, and the fields of the Fault that makes it."""
+
+    meaning: str
+    fault: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Something more on the control side: `read` returns JSON, `write` takes it back or raises ValueError."""
+
+    read: Callable[[], Any]
+    write: Callable[[Any], None] | None = None
 
 
 class Control:
@@ -90,13 +116,23 @@ class Control:
 
     `snapshot` returns what orjson can write; `restore` takes it back and raises ValueError (answered 400) for
     anything else. `calls` are dicts `method`, `path` (with the query), `status`, `ms`, oldest first by arrival;
-    `status` is None while a call runs and 0 when its answer was lost. `faults` are those that can still strike.
+    `status` is None while a call runs and 0 when its answer was lost. `faults` are those that can still strike,
+    `named` those that may be asked for by name, `dials` what else there is to read and set, by name.
     """
 
     def __init__(
-        self, app: ASGIApp, *, reset: Callable[[], None], snapshot: Callable[[], Any], restore: Callable[[Any], None]
+        self,
+        app: ASGIApp,
+        *,
+        reset: Callable[[], None],
+        snapshot: Callable[[], Any],
+        restore: Callable[[Any], None],
+        named: Mapping[str, Named] | None = None,
+        dials: Mapping[str, Dial] | None = None,
     ) -> None:
         self.app = app
+        self.named = named or {}
+        self._dials = {"fault-names": Dial(self._fault_names), **(dials or {})}
         self.calls: list[dict[str, Any]] = []
         self.faults: list[Fault] = []
         self._reset = reset
@@ -124,7 +160,7 @@ class Control:
             await send(message)
 
         try:
-            fault = self._strike(method, path)
+            fault = self.strike(method, path)
             if fault is not None and fault.effect == "answer":
                 await _drain(receive)
                 await _answer(fault)(scope, receive, send_and_note)
@@ -143,10 +179,13 @@ class Control:
         finally:
             call["ms"] = round((time.perf_counter() - began) * 1000, 3)
 
-    def _strike(self, method: str, path: str) -> Fault | None:
-        """Return the first fault that strikes this call, counting it down; one used up leaves the list."""
+    def strike(self, method: str, path: str, *, inside: bool = False) -> Fault | None:
+        """Return the first fault that strikes this call, counting it down; one used up leaves the list.
+
+        `inside` says that it is an operation of a batch, which whole calls' faults do not strike, nor the other way.
+        """
         for fault in self.faults:
-            if not fault.matches(method, path):
+            if fault.inside is not inside or not fault.matches(method, path):
                 continue
             if fault.after > 0:
                 fault.after -= 1
@@ -160,18 +199,23 @@ class Control:
 
     async def _control(self, request: Request) -> Response:
         verb, noun = request.method, request.url.path.removeprefix(PREFIX)
-        if noun not in _VERBS:
-            return _refuse(404, f"{noun}: unknown (valid: {', '.join(_VERBS)})")
-        if verb not in _VERBS[noun]:
-            choices = ", ".join(_VERBS[noun])
+        dial = self._dials.get(noun)
+        verbs = _VERBS.get(noun, ()) if dial is None else ("GET", "PUT") if dial.write else ("GET",)
+        if not verbs:
+            return _refuse(404, f"{noun}: unknown (valid: {', '.join((*_VERBS, *self._dials))})")
+        if verb not in verbs:
+            choices = ", ".join(verbs)
             return _refuse(405, f"{verb} {noun}: not allowed (valid: {choices})", {"Allow": choices})
-        if verb == "GET":
-            return self._get(noun)
         if verb == "PUT":
             try:
-                return self._put(noun, orjson.loads(await request.body()))
+                return self._put(noun, dial, orjson.loads(await request.body()))
             except ValueError as error:
                 return _refuse(400, f"{noun}: {error}")
+        if verb == "GET":
+            return _json(dial.read()) if dial else self._get(noun)
+        return self._clear(noun)
+
+    def _clear(self, noun: str) -> Response:
         if noun in ("reset", "faults"):
             self.faults.clear()
         if noun in ("reset", "calls"):
@@ -180,26 +224,32 @@ class Control:
             self._reset()
         return Response(status_code=204)
 
+    def _fault_names(self) -> dict[str, str]:
+        return {name: each.meaning for name, each in self.named.items()}
+
     def _get(self, noun: str) -> Response:
         if noun == "snapshot":
             return _json(self._snapshot())
         return _json(self.calls if noun == "calls" else [asdict(each) for each in self.faults])
 
-    def _put(self, noun: str, document: object) -> Response:
+    def _put(self, noun: str, dial: Dial | None, document: object) -> Response:
+        if dial is not None and dial.write is not None:
+            dial.write(document)
+            return _json(dial.read())
         if noun == "snapshot":
             self._restore(document)
             return Response(status_code=204)
-        self.faults[:] = _parse_faults(document)
+        self.faults[:] = _parse_faults(document, self.named)
         return _json([asdict(each) for each in self.faults])
 
 
-def _parse_faults(document: object) -> list[Fault]:
+def _parse_faults(document: object, named: Mapping[str, Named]) -> list[Fault]:
     if not isinstance(document, list):
         raise ValueError("the body is not a list of faults")  # noqa: TRY004 - one error type for bad input
     faults = []
     for index, each in enumerate(document):
         try:
-            faults.append(Fault.parse(each))
+            faults.append(Fault.parse(each, named))
         except ValueError as error:
             raise ValueError(f"[{index}].{error}") from error
     return faults

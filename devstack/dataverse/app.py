@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,21 +13,23 @@ from typing import Any, Final, Self
 import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 
-from devstack.control import PREFIX, Control
+from devstack.control import Control, Dial
 from devstack.dataverse import system
 from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
+from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
+from devstack.dataverse.troubles import TROUBLES, Struck
 from devstack.dataverse.webhooks import Webhooks
-from devstack.dataverse.wire import ROOT, Answer, Call, refusal
+from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
 MAX_URL: Final = 32768
@@ -45,8 +47,7 @@ _METHODS: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 class Emulator(Control):
     """One organization; an ASGI app, to be closed by `aclose`, by `async with`, or by the server's shutdown.
 
-    `webhooks` tells and awaits deliveries; `call_ms` and `operation_ms` are the time each call takes and, on top, each
-    operation in it.
+    `webhooks` tells and awaits deliveries, `guard` holds the limits and the time that calls take.
     """
 
     def __init__(
@@ -56,37 +57,38 @@ class Emulator(Control):
         metadata: Path,
         base_url: str,
         webhook_transport: httpx.AsyncBaseTransport | None,
-        call_ms: float,
-        operation_ms: float,
+        protection: Protection,
+        latency: Latency,
+        no_bulk: Collection[str],
         extra: Sequence[Path],
         key_ms: float,
         customization_ms: float,
         clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]],
     ) -> None:
         mapped = load(metadata, *extra)
         self.metadata = Metadata(mapped, system.tables)
-        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata))
+        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata, no_bulk))
         self.webhooks = Webhooks(self.store, webhook_transport)
         self.store.committed = self.webhooks.publish
         self._kept: dict[str, Any] | None = None
-        self.call_ms, self.operation_ms = call_ms, operation_ms
+        self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
         self._lock = Lock(clock, customization_ms)
-        self._service = Service(self.metadata, self.store, Customizing(self.store, clock, key_ms), self._lock)
-        self._batches = Batches(self.store, self._service.carry_out)
+        self._sleep = sleep
+        self._service = Service(self.metadata, self.store, Customizing(self.store, wall_clock, key_ms), self._lock)
+        self._service.bulk.without |= set(no_bulk)
+        self._batches = Batches(self.store, self._service.carry_out, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         super().__init__(
             Starlette(routes=routes, lifespan=self._lifespan),
             reset=self._start_again,
             snapshot=self.store.snapshot,
             restore=self._restore,
+            named=TROUBLES,
+            dials={"webhooks": Dial(self._told_webhooks), "limits": Dial(self.guard.told, self.guard.take)},
         )
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: D102 - ASGI's own signature
-        if scope["type"] == "http" and scope["path"] == f"{PREFIX}webhooks":
-            await self._tell_webhooks(scope["method"])(scope, receive, send)
-        else:
-            await super().__call__(scope, receive, send)
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,7 +116,13 @@ class Emulator(Control):
         """Make what is there now what `reset` goes back to: a stack's own webhook is part of it, not of a test's rows."""
         self._kept = self.store.snapshot()
 
+    def _struck(self, call: Call) -> DataverseError | None:
+        """Return the fault that strikes one operation of a batch."""
+        fault = self.strike(call.method, ROOT + call.target, inside=True)
+        return Struck(fault) if fault is not None else None
+
     def _start_again(self) -> None:
+        self.guard.reset()
         self.webhooks.reset()
         self.store.reset()
         if self._kept is not None:
@@ -127,11 +135,8 @@ class Emulator(Control):
             document = {**document, "tables": {**document["tables"], **own}}
         self.store.restore(document)
 
-    def _tell_webhooks(self, method: str) -> Response:
-        if method != "GET":
-            return JSONResponse({"error": "webhooks: valid: GET"}, 405, {"Allow": "GET"})
-        numbers = ("queued", "inflight", "delivered", "failed")
-        return JSONResponse({name: getattr(self.webhooks, name) for name in numbers})
+    def _told_webhooks(self) -> dict[str, int]:
+        return {name: getattr(self.webhooks, name) for name in ("queued", "inflight", "delivered", "failed")}
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -147,9 +152,14 @@ class Emulator(Control):
             self._root(request),
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
-        answered, operations = self._route(call, _as_sent(request.scope))
-        if pause := self.call_ms + operations * self.operation_ms + self._lock.pause:
-            await asyncio.sleep(pause / 1000)
+        self._lock.request()
+        async with self.guard.serving(call.headers.get("cookie", "")) as visit:
+            answered = (
+                refusal(visit.refused) if visit.refused else visit.done(self._route(call, _as_sent(request.scope)))
+            )
+            if pause := self._lock.pause:
+                await self._sleep(pause / 1000)
+        answered.headers.update(self.guard.headers(visit))
         answered.headers.setdefault("x-ms-service-request-id", call.correlation)
         response = Response(answered.body, answered.status)
         response.raw_headers = [
@@ -162,8 +172,7 @@ class Emulator(Control):
         host = request.headers.get("host")
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
-    def _route(self, call: Call, target: str) -> tuple[Answer, int]:
-        self._lock.request()
+    def _route(self, call: Call, target: str) -> Answer:
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):
@@ -176,14 +185,14 @@ class Emulator(Control):
                 raise UrlTooLong(MAX_URL)
             call.target = target[len(ROOT) :]
             if call.path != "$batch":
-                return self._service.answer(call), 1
+                return self._service.answer(call)
             if call.method != "POST":
                 raise MethodNotAllowed(call.method)
             if call.options:
                 raise NotSupported(f"the query option {next(iter(call.options))} on $batch")
             return self._batches.answer(call)
         except DataverseError as error:
-            return refusal(error), 0
+            return refusal(error, NO_WORK)
 
 
 def _as_sent(scope: Scope) -> str:
@@ -200,28 +209,38 @@ def create_app(
     webhook_transport: httpx.AsyncBaseTransport | None = None,
     call_ms: float = 0,
     operation_ms: float = 0,
+    bulk_row_ms: float | None = None,
+    protection: Protection | None = None,
+    no_bulk: Collection[str] = (),
     extra: Sequence[Path] = (),
     key_ms: float = 100,
     customization_ms: float = 0,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
 ) -> Emulator:
     """Build the emulator of one organization.
 
     `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one) and `extra` others
     whose tables are added; `base_url` stands in where a request has no Host; `webhook_transport` carries deliveries
-    instead of the network. An alternate key asked for over the API is usable `key_ms` later, by `clock` in seconds; a
-    customization takes `customization_ms`, while others are refused with 429. Raises ValueError naming the file, the
-    table and the key for facts that are wrong.
+    instead of the network. An alternate key asked for over the API is usable `key_ms` later, by `wall_clock` (seconds
+    since the epoch); a customization takes `customization_ms`, while others are refused with 429. `call_ms` and
+    `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
+    each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `clock` (seconds) and `sleep` serve
+    all of these times but that one. Raises ValueError naming the file, the table and the key for facts that are wrong.
     """
     return Emulator(
         database=database,
         metadata=metadata or FACTS,
         base_url=base_url,
         webhook_transport=webhook_transport,
-        call_ms=call_ms,
-        operation_ms=operation_ms,
+        protection=protection or Protection(),
+        latency=Latency(call_ms, operation_ms, bulk_row_ms),
+        no_bulk=no_bulk,
         extra=extra,
         key_ms=key_ms,
         customization_ms=customization_ms,
         clock=clock,
+        wall_clock=wall_clock,
+        sleep=sleep,
     )

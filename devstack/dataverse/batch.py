@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from devstack.dataverse.errors import BadSyntax, DataverseError
 from devstack.dataverse.keys import segments
 from devstack.dataverse.rows import Store
-from devstack.dataverse.wire import ROOT, Answer, Call, refusal
+from devstack.dataverse.wire import NO_WORK, ONE_OPERATION, ROOT, Answer, Call, refusal
 
 MAX_REQUESTS: Final = 1000
 MAX_URL: Final = 65536
@@ -49,14 +49,20 @@ class _Written:
 
 
 class Batches:
-    """Carries out batches; `carry_out` does one call inside a transaction, raising DataverseError."""
+    """Carries out batches; `carry_out` does one call inside a transaction, raising DataverseError.
 
-    def __init__(self, store: Store, carry_out: Callable[[Call], Answer]) -> None:
+    `strike` is asked before each operation and returns the fault that it meets instead, if any.
+    """
+
+    def __init__(
+        self, store: Store, carry_out: Callable[[Call], Answer], strike: Callable[[Call], DataverseError | None]
+    ) -> None:
+        self._strike = strike
         self._store = store
         self._carry_out = carry_out
 
-    def answer(self, call: Call) -> tuple[Answer, int]:
-        """Carry out a batch; returns its answer and the number of operations done.
+    def answer(self, call: Call) -> Answer:
+        """Carry out a batch.
 
         A body that cannot be read is answered with plain JSON. Without `odata.continue-on-error` the first failure
         ends the batch and lends it its status.
@@ -65,31 +71,36 @@ class Batches:
             go_on = "odata.continue-on-error" in call.preferences
             items = parse(call.headers.get("content-type", ""), call.body)
         except DataverseError as error:
-            return refusal(error), 0
-        written, status, done = _Written(), 200, 0
+            return refusal(error, NO_WORK)
+        written, status, work = _Written(), 200, NO_WORK
         for item in items:
             if isinstance(item, Part):
                 answered = self._alone(call, item)
                 written.items.append((item.content_id, answered))
                 failed = answered
-                done += 1
+                work += answered.work
             else:
                 answers = self._together(call, item)
                 written.items.append(answers)
                 failed = answers[-1][1] if answers else Answer(200)
-                done += len(item.parts)
+                work += sum((each.work for _, each in answers), NO_WORK)
             if failed.status >= HTTPStatus.BAD_REQUEST and not go_on:
                 status = failed.status
                 break
         body, content_type = _render(written)
-        return Answer(status, {"Content-Type": content_type, "OData-Version": "4.0"}, body), done
+        return Answer(status, {"Content-Type": content_type, "OData-Version": "4.0"}, body, work)
 
     def _alone(self, batch: Call, part: Part) -> Answer:
         try:
             with self._store.transaction():
-                return self._carry_out(_call(batch, part, {}))
+                return self._one(_call(batch, part, {}))
         except DataverseError as error:
             return refusal(error)
+
+    def _one(self, call: Call) -> Answer:
+        if (struck := self._strike(call)) is not None:
+            raise struck
+        return self._carry_out(call)
 
     def _together(self, batch: Call, changes: ChangeSet) -> list[tuple[str | None, Answer]]:
         """Do all requests of a change set, or none and answer with the one that failed."""
@@ -99,13 +110,14 @@ class Batches:
         try:
             with self._store.transaction():
                 for part in changes.parts:
-                    answered = self._carry_out(_call(batch, part, references))
+                    answered = self._one(_call(batch, part, references))
                     answers.append((part.content_id, answered))
                     uri = answered.headers.get("OData-EntityId") or answered.headers.get("Location")
                     if uri is not None and part.content_id is not None:
                         references[part.content_id] = uri
         except DataverseError as error:
-            return [(part.content_id if part else None, refusal(error))]
+            done = sum((each.work for _, each in answers), ONE_OPERATION)
+            return [(part.content_id if part else None, refusal(error, done))]
         return answers
 
 

@@ -14,7 +14,6 @@ from devstack.dataverse import system
 from devstack.dataverse.columns import now
 from devstack.dataverse.definition_bodies import Body, Relationship
 from devstack.dataverse.definition_errors import (
-    CustomizationLock,
     DefinitionNotFound,
     DuplicateAttribute,
     DuplicateKey,
@@ -29,6 +28,7 @@ from devstack.dataverse.definition_errors import (
 from devstack.dataverse.errors import DuplicateRecordEntityKey, InvalidArgument, NotSupported
 from devstack.dataverse.metadata import LOGICAL_NAME, Column, Key, Table
 from devstack.dataverse.rows import Store
+from devstack.dataverse.troubles import CustomizationLock
 
 MAX_KEYS: Final = 10
 MAX_KEY_COLUMNS: Final = 16

@@ -133,16 +133,3 @@ class WrongXml(DataverseError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(f"The input XML does not comply with the XML schema. ({detail})")
-
-
-class CustomizationLock(DataverseError):
-    """Another customization is running; they go one at a time."""
-
-    status = 429
-    code = "0x80071151"
-
-    def __init__(self, operation: str, running: str) -> None:
-        super().__init__(
-            f"Cannot start the requested operation [{operation}] because there is another [{running}] running at this "
-            "moment."
-        )

@@ -236,10 +236,38 @@ class TooManyConditions(DataverseError):
         super().__init__("Number of conditions in query exceeded maximum limit.")
 
 
+class KeyInBody(DataverseError):
+    """A target of UpsertMultiple that is created names a key column in `@odata.id` and in its body.
+
+    Reported of the real service; its text is not known, this one is ours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("An unexpected error occurred: a key attribute is given in @odata.id and in the body.")
+
+
 class InvalidArgument(DataverseError):
     """A value is of the right type and still wrong."""
 
     code = "0x80040203"
+
+
+class ChangeTrackingNotEnabled(DataverseError):
+    """The table keeps no track of changes; the text is ours."""
+
+    code = "0x80040203"
+
+    def __init__(self, table: str) -> None:
+        super().__init__(f"Change tracking is not enabled for entity '{table}'.")
+
+
+class ExpiredVersionStamp(DataverseError):
+    """A delta token is older than the tokens' life."""
+
+    code = "0x80044352"
+
+    def __init__(self) -> None:
+        super().__init__("Version stamp associated with the client has expired. Please perform a full sync.")
 
 
 class StillReferenced(DataverseError):

@@ -167,7 +167,7 @@ class Table:
     collection_name: str = ""
     description: str = ""
     custom: bool = False
-    change_tracking: bool = False
+    change_tracking: bool = True
     flags: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, int] = field(init=False)
 
@@ -321,7 +321,7 @@ def _table(name: str, facts: Mapping[str, Any], columns: Mapping[str, Column]) -
         collection_name=facts.get("collectionName", ""),
         description=facts.get("description", ""),
         custom=bool(facts.get("custom")),
-        change_tracking=bool(facts.get("changeTracking")),
+        change_tracking=bool(facts.get("changeTracking", True)),
         flags=dict(facts.get("flags", {})),
     )
 
@@ -371,7 +371,6 @@ def facts(table: Table) -> dict[str, Any]:
         collectionName=table.collection_name,
         description=table.description,
         custom=table.custom,
-        changeTracking=table.change_tracking,
         flags=table.flags,
         keys=[
             _kept(
@@ -386,7 +385,7 @@ def facts(table: Table) -> dict[str, Any]:
             for key in table.keys
         ],
         columns={name: _column_facts(column) for name, column in table.columns.items()},
-    ) | {"optimisticConcurrency": table.optimistic_concurrency}
+    ) | {"optimisticConcurrency": table.optimistic_concurrency, "changeTracking": table.change_tracking}
 
 
 def _column_facts(column: Column) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from devstack.dataverse.columns import check
+from devstack.dataverse.columns import check, check_limits
 from devstack.dataverse.errors import (
     BadSyntax,
     InvalidPayload,
@@ -14,7 +14,7 @@ from devstack.dataverse.errors import (
     ObjectDoesNotExist,
     RecordNotFoundByEntityKey,
 )
-from devstack.dataverse.keys import Address, ById, record
+from devstack.dataverse.keys import Address, ById, ByKey, record
 from devstack.dataverse.metadata import LOOKUPS, Navigation, Table
 from devstack.dataverse.rows import Row, Store
 
@@ -133,6 +133,21 @@ def existing(store: Store, table: Table, where: Address, *columns: str) -> Row:
     elif (row := store.find(table, where.values, *columns)) is None:
         raise RecordNotFoundByEntityKey(table.name)
     return row
+
+
+def add_key(table: Table, where: ByKey, changes: Changes) -> None:
+    """Copy an address's key into what is created; the body wins where it names the same column."""
+    for column, value in where.values.items():
+        if column not in changes.values:
+            check_limits(table, table.columns[column], value)
+            changes.put(column, value)
+
+
+def drop_key(where: ByKey, changes: Changes) -> None:
+    """Take the key that found a row out of what changes it: a row cannot lose the key it was found by."""
+    for column in where.values:
+        changes.values.pop(column, None)
+    changes.sent = [column for column in changes.sent if column not in where.values]
 
 
 def _set(changes: Changes, navigation: Navigation, found: tuple[str, str] | None) -> None:

@@ -23,6 +23,8 @@ from devstack.dataverse.metadata import table as build
 Row = dict[str, Any]
 _FAILED: Final = "UNIQUE constraint failed: "
 _DEFINITIONS: Final = '"$definitions"'
+_DELETED: Final = "deleted rows"
+"""The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -99,6 +101,9 @@ class Store:
             self._load_definitions()
         for table in metadata.tables.values():
             self._create(table)
+        self._connection.execute(
+            f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
+        )
         self._version = max(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables)
         if not self._one("SELECT COUNT(*) FROM organization"):
             self.reset()
@@ -145,6 +150,7 @@ class Store:
         """Remove a table that was added, with its rows."""
         self._redefined = True
         self._connection.execute(f"DELETE FROM {_DEFINITIONS} WHERE name = ?", (name,))
+        self._connection.execute(f'DELETE FROM "{_DELETED}" WHERE name = ?', (name,))
         self._connection.execute(f'DROP TABLE "{name}"')
         self._indexed.clear()
         self._load_definitions()
@@ -233,6 +239,19 @@ class Store:
         self._version += 1
         return self._version
 
+    @property
+    def version(self) -> int:
+        """The version of the row that was written last."""
+        return self._version
+
+    def deleted(self, table: Table, since: int) -> list[str]:
+        """Return the rows that were deleted after a row version and have not come back, in that order."""
+        sql = (
+            f'SELECT id FROM "{_DELETED}" WHERE name = ? AND version > ? '
+            f'AND id NOT IN (SELECT "{table.primary_id}" FROM "{table.name}") ORDER BY version'
+        )
+        return [row["id"] for row in self.query(sql, [table.name, since])]
+
     def get(self, table: Table, row: str, *columns: str) -> Row | None:
         """Return a row by primary key, or the named columns of it."""
         return self._first(table, {table.primary_id: row}, columns)
@@ -268,6 +287,8 @@ class Store:
     def delete(self, table: Table, row: str) -> None:
         """Remove a row."""
         self._write(table, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
+        sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
+        self._write(table, sql, [table.name, row, self.next_version()])
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
@@ -313,6 +334,7 @@ class Store:
         if not isinstance(document, dict) or not isinstance(document.get("tables"), dict):
             raise ValueError('a snapshot is {"tables": {name: [row, …]}}')  # noqa: TRY004 - one error for bad input
         with self.transaction():
+            self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
             self._restore_definitions(document.get("definitions", {}))
             if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
                 raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")

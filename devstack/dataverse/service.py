@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
 from devstack.dataverse.actions import Actions
-from devstack.dataverse.columns import check_limits
+from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
@@ -25,11 +26,12 @@ from devstack.dataverse.errors import (
 )
 from devstack.dataverse.keys import Address, ById, Segment, address, segments
 from devstack.dataverse.metadata import Metadata, Navigation, Table
-from devstack.dataverse.payload import Changes, Reader, existing
+from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
 from devstack.dataverse.solutions import Solutions
+from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
 
 _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
@@ -42,6 +44,8 @@ class Service:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
+        self.bulk = Bulk(store, self._records)
+        self.tracking = Tracking(store, time.time)
         self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
@@ -113,20 +117,35 @@ class Service:
                 return self._count(call, table)
             if rest[0].name == "Microsoft.Dynamics.CRM.RetrieveUnpublishedMultiple" and table.name == "systemform":
                 return self._unpublished(call, table, rest)
-            if rest[0].name.startswith("Microsoft.Dynamics.CRM."):
-                raise NotSupported(f"the action {rest[0].name.removeprefix('Microsoft.Dynamics.CRM.')}")
+            if rest[0].name.startswith(NAMESPACE):
+                return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
-            return self._list(call, table)
+            return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
 
+    def _action(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        action = rest[0].name.removeprefix(NAMESPACE)
+        if action not in ACTIONS or len(rest) > 1 or rest[0].words:
+            raise NotSupported(f"the action {action}")
+        _only(call, "POST")
+        _allow(call, "tag")
+        return self.bulk.answer(call, table, action, _origin(call))
+
     def _count(self, call: Call, table: Table) -> Answer:
+        if self.tracking.asked(call):
+            _allow(call, OPTION)
+            return self._number(self.tracking.count(call, table))
         _allow(call, "$filter", *(name for name in call.options if name.startswith("@")))
         reading = Reading(self.store, call)
         parsed = reading.query(table, call.options)
         _, _, total = reading.rows(table, Query(where=parsed.where, top=0, count=True))
-        return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(total).encode())
+        return self._number(total)
+
+    @staticmethod
+    def _number(value: int) -> Answer:
+        return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(value).encode())
 
     def _list(self, call: Call, table: Table, within: Any = None, instead: Mapping[str, str] | None = None) -> Answer:
         reading = Reading(self.store, call, instead)
@@ -193,16 +212,17 @@ class Service:
         if row is None:
             if condition(call, "if-match") is not None:
                 existing(self.store, table, where)
-            _add_key(table, where, changes)
+            if isinstance(where, ById):
+                changes.put(table.primary_id, where.id)
+            else:
+                add_key(table, where, changes)
             created = self._records.create(table, changes, _origin(call))
             return self._written(call, table, created, query, created=True, uri=uri)
         if condition(call, "if-none-match") == "*":
             raise DuplicateRecord
         _match(call, table, row)
         if not isinstance(where, ById):
-            for column in where.values:
-                changes.values.pop(column, None)
-            changes.sent = [column for column in changes.sent if column not in where.values]
+            drop_key(where, changes)
         updated = self._records.update(table, row, changes, _origin(call))
         return self._written(call, table, updated, query, created=False, uri=uri)
 
@@ -226,8 +246,8 @@ class Service:
     def _below(self, call: Call, table: Table, where: Address, rest: list[Segment]) -> Answer:
         name = rest[0].name
         navigation, collection = table.navigations.get(name), table.collections.get(name)
-        if name.startswith("Microsoft.Dynamics.CRM."):
-            raise NotSupported(f"the function or action {name.removeprefix('Microsoft.Dynamics.CRM.')}")
+        if name.startswith(NAMESPACE):
+            raise NotSupported(f"the function or action {name.removeprefix(NAMESPACE)}")
         if rest[0].words is not None:
             raise NotSupported(f"keys after a navigation property ('{name}')")
         if len(rest) > 1:
@@ -311,17 +331,6 @@ def _match(call: Call, table: Table, row: Row) -> None:
         raise OptimisticConcurrencyNotEnabled(table.name)
     if expected != row["versionnumber"]:
         raise ConcurrencyVersionMismatch
-
-
-def _add_key(table: Table, where: Address, changes: Changes) -> None:
-    """Copy the URL's key into what is created; the body wins where it names the same column."""
-    if isinstance(where, ById):
-        changes.put(table.primary_id, where.id)
-        return
-    for column, value in where.values.items():
-        if column not in changes.values:
-            check_limits(table, table.columns[column], value)
-            changes.put(column, value)
 
 
 def _applied(call: Call) -> dict[str, str]:

@@ -104,6 +104,7 @@ def tables() -> list[Table]:
             "primaryName": primary_name,
             "ownership": "OrganizationOwned",
             "optimisticConcurrency": False,
+            "changeTracking": False,
             "columns": standard | columns,
         }
         found.append(build(name, facts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,8 @@ BUSINESS_UNIT: Final = metadata_id("businessunit", "emulator")
 ORGANIZATION: Final = metadata_id("organization", "emulator")
 ORGANIZATION_NAME: Final = "emulator"
 MESSAGES: Final = ("Create", "Update", "Delete")
+BULK_MESSAGES: Final = ("CreateMultiple", "UpdateMultiple")
+"""A table that has both takes UpsertMultiple too, which is never listed."""
 WEBHOOK, WEBHOOK_KEY, POST_OPERATION, ASYNCHRONOUS = 8, 4, 40, 1
 
 
@@ -83,6 +86,7 @@ def _table(name: str, primary_name: str, columns: dict[str, dict[str, Any]], **m
         "primaryName": primary_name,
         "ownership": "OrganizationOwned",
         "optimisticConcurrency": False,
+        "changeTracking": False,
         "columns": standard | columns,
         **more,
     }
@@ -233,8 +237,8 @@ NAMES: Final = frozenset(each.name for each in tables([]))
 """The system tables; what happens to their rows is told to nobody."""
 
 
-def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
-    """List what an empty organization holds, as (table, kept values)."""
+def rows(metadata: Metadata, no_bulk: Collection[str] = ()) -> list[tuple[str, dict[str, Any]]]:
+    """List what an empty organization holds, as (table, kept values); `no_bulk` are tables without bulk messages."""
     found: list[tuple[str, dict[str, Any]]] = [
         ("organization", {"organizationid": ORGANIZATION, "name": ORGANIZATION_NAME}),
         ("businessunit", {"businessunitid": BUSINESS_UNIT, "name": ORGANIZATION_NAME}),
@@ -251,11 +255,11 @@ def rows(metadata: Metadata) -> list[tuple[str, dict[str, Any]]]:
             },
         ),
     ]
-    found += [("sdkmessage", {"sdkmessageid": _message(name), "name": name}) for name in MESSAGES]
+    found += [("sdkmessage", {"sdkmessageid": _message(name), "name": name}) for name in (*MESSAGES, *BULK_MESSAGES)]
     found += solutions.rows()
     for name in metadata.tables:
         if name not in NAMES:
-            found += rows_of_table(name)
+            found += rows_of_table(name, bulk=name not in no_bulk)
     return found
 
 
@@ -263,15 +267,15 @@ def _message(name: str) -> str:
     return metadata_id("sdkmessage", name)
 
 
-def rows_of_table(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """List what the organization keeps about a table: which messages steps can be registered on, and its main form."""
+def rows_of_table(name: str, *, bulk: bool = True) -> list[tuple[str, dict[str, Any]]]:
+    """List what the organization keeps about a table: which messages it has, in bulk too, and its main form."""
     filters = [
         {
             "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
             "primaryobjecttypecode": name,
             "sdkmessageid": _message(message),
         }
-        for message in MESSAGES
+        for message in (*MESSAGES, *(BULK_MESSAGES if bulk else ()))
     ]
     return [*(("sdkmessagefilter", each) for each in filters), solutions.form(name)]
 
@@ -329,6 +333,9 @@ def _check_step(row: dict[str, Any]) -> None:
     for column in ("name", "sdkmessageid", "eventhandler", "stage", "mode"):
         if row.get(column) is None:
             raise InvalidArgument(f"sdkmessageprocessingstep: '{column}' is required.")
+    for message in BULK_MESSAGES:
+        if row["sdkmessageid"] == metadata_id("sdkmessage", message):
+            raise NotSupported(f"steps on {message} (each row of it raises its own event)")
     if row["mode"] != ASYNCHRONOUS:
         raise NotSupported("synchronous steps (mode 0; valid: 1, asynchronous)")
     if row["stage"] != POST_OPERATION:

@@ -37,18 +37,35 @@ _PREFERENCES: Final = frozenset(
         "odata.continue-on-error",
         "odata.include-annotations",
         "odata.maxpagesize",
+        "odata.track-changes",
         "odata.allow-entityreferences",
     }
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the server does for a call: operations, one after the other, and rows of bulk actions."""
+
+    operations: int = 0
+    rows: int = 0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.operations + other.operations, self.rows + other.rows)
+
+
+NO_WORK: Final = Work()
+ONE_OPERATION: Final = Work(operations=1)
+
+
 @dataclass(slots=True)
 class Answer:
-    """One answer; `headers` keep their order and spelling."""
+    """One answer; `headers` keep their order and spelling, `work` is what it took."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    work: Work = ONE_OPERATION
 
 
 @dataclass
@@ -99,9 +116,8 @@ class Call:
         """The `Prefer` header's members, names in lower case."""
         text = self.headers.get("prefer", "")
         found = {match[1].lower(): match[2] or match[3] or "" for match in _PREFERENCE.finditer(text)}
-        for name in ("respond-async", "odata.track-changes"):
-            if name in found:
-                raise NotSupported(f"the preference {name}")
+        if "respond-async" in found:
+            raise NotSupported("the preference respond-async")
         return {name: value for name, value in found.items() if name in _PREFERENCES}
 
     @property
@@ -152,11 +168,13 @@ def answer(status: int, document: Any, headers: Mapping[str, str] | None = None)
     return Answer(status, {"Content-Type": JSON_TYPE, "OData-Version": "4.0", **(headers or {})}, dumps(document))
 
 
-def refusal(error: DataverseError) -> Answer:
+def refusal(error: DataverseError, work: Work = ONE_OPERATION) -> Answer:
     """Answer with the error object."""
-    return answer(
+    answered = answer(
         error.status, {"error": {"code": error.code, "message": error.message}}, {"REQ_ID": str(uuid.uuid4())}
     )
+    answered.work = work
+    return answered
 
 
 def etag(version: int) -> str:

@@ -14,7 +14,10 @@ from definition_kit import Clock, column, made, refusal, table
 from devstack.dataverse import create_app
 
 BOOK = "EntityDefinitions(LogicalName='new_book')"
-TEXT = "Cannot start the requested operation [Publish] because there is another [EntityCustomization] running at this moment."
+TEXT = (
+    "Cannot start the requested operation [Publish] because there is another [EntityCustomization] running at this "
+    "moment. Use Solution History for more details."
+)
 
 
 def client(app: object) -> httpx.AsyncClient:

@@ -87,12 +87,14 @@ def fine(answer: Answer) -> None:
 
 def send(app: Emulator, method: str, target: str, body: bytes = b"", **headers: str) -> Answer:
     call = Call(method, "", {name.replace("_", "-"): value for name, value in headers.items()}, body, ROOT)
-    answered, _ = app._route(call, f"/api/data/v9.2/{target}")
-    return answered
+    return app._route(call, f"/api/data/v9.2/{target}")
 
 
 @quick
-@given(text=TEXT, option=st.sampled_from(["$filter", "$select", "$expand", "$orderby", "$top", "$skiptoken", "tag"]))
+@given(
+    text=TEXT,
+    option=st.sampled_from(["$filter", "$select", "$expand", "$orderby", "$top", "$skiptoken", "$deltatoken", "tag"]),
+)
 def test_query_options(emulator: Emulator, text: str, option: str) -> None:
     """Any text as any query option gets an answer."""
     fine(send(emulator, "GET", f"contacts?{option}={quote(text.encode('utf-8', 'replace'))}"))
@@ -126,11 +128,31 @@ def test_bodies(emulator: Emulator, body: dict[str, object]) -> None:
 
 
 @quick
+@given(
+    targets=JSON | st.lists(st.dictionaries(COLUMNS | st.sampled_from(["@odata.id", "@odata.type"]), JSON, max_size=4)),
+    action=st.sampled_from(["CreateMultiple", "UpdateMultiple", "UpsertMultiple", "NothingMultiple"]),
+    typed=st.booleans(),
+)
+def test_bulk_bodies(emulator: Emulator, targets: object, action: str, *, typed: bool) -> None:
+    """Any JSON as the Targets of a bulk action gets an answer."""
+    if typed and isinstance(targets, list):
+        targets = [
+            {"@odata.type": "Microsoft.Dynamics.CRM.contact", "contactid": ID, **each}
+            if isinstance(each, dict)
+            else each
+            for each in targets
+        ]
+    url = f"contacts/Microsoft.Dynamics.CRM.{action}"
+    fine(send(emulator, "POST", url, json.dumps({"Targets": targets}).encode()))
+    fine(send(emulator, "POST", url, json.dumps(targets).encode()))
+
+
+@quick
 @given(name=st.sampled_from(["if-match", "if-none-match", "prefer", "accept", "mscrm.x"]), value=TEXT)
 def test_headers(emulator: Emulator, name: str, value: str) -> None:
     """Any text as a header gets an answer."""
     call = Call("PATCH", "", {name: value}, b"{}", ROOT)
-    fine(emulator._route(call, f"/api/data/v9.2/contacts({ID})")[0])
+    fine(emulator._route(call, f"/api/data/v9.2/contacts({ID})"))
 
 
 LINES = st.lists(

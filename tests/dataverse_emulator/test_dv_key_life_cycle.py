@@ -31,7 +31,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def api(clock: Clock) -> AsyncIterator[httpx.AsyncClient]:
-    async with create_app(clock=clock, key_ms=10_000) as app, client(app) as api:
+    async with create_app(wall_clock=clock, key_ms=10_000) as app, client(app) as api:
         await made(api, "EntityDefinitions", table("new_Book", column("String", "new_Isbn", MaxLength=20)))
         yield api
 
@@ -125,15 +125,15 @@ async def test_a_key_of_several_columns_with_a_lookup(api: httpx.AsyncClient, cl
 async def test_a_restart_goes_on_with_the_index(tmp_path: Path, clock: Clock) -> None:
     """A key that was pending when the emulator stopped is active when its time has come."""
     where = str(tmp_path / "org.db")
-    async with create_app(database=where, clock=clock, key_ms=10_000) as app, client(app) as api:
+    async with create_app(database=where, wall_clock=clock, key_ms=10_000) as app, client(app) as api:
         await made(api, "EntityDefinitions", table("new_Book", column("String", "new_Isbn", MaxLength=20)))
         await made(api, f"{BOOK}/Keys", KEY)
     clock.now += 4
-    async with create_app(database=where, clock=clock, key_ms=10_000) as app, client(app) as api:
+    async with create_app(database=where, wall_clock=clock, key_ms=10_000) as app, client(app) as api:
         assert await status(api) == "Pending"
         clock.now += 6
         assert await status(api) == "Active"
-    async with create_app(database=where, clock=clock, key_ms=10_000) as app, client(app) as api:
+    async with create_app(database=where, wall_clock=clock, key_ms=10_000) as app, client(app) as api:
         assert (await api.patch("new_books(new_isbn='1')", json={})).status_code == 204
         snapshot = (await api.get("http://org/_emulator/snapshot")).json()
         await api.post("http://org/_emulator/reset")
