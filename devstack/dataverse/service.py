@@ -24,6 +24,8 @@ from devstack.dataverse.errors import (
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
 )
+from devstack.dataverse.fetchxml import OPTION as FETCHXML
+from devstack.dataverse.fetchxml import Fetch
 from devstack.dataverse.keys import Address, ById, Segment, address, segments
 from devstack.dataverse.metadata import Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
@@ -31,6 +33,8 @@ from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
 from devstack.dataverse.solutions import Solutions
+from devstack.dataverse.sql import OPTION as SQL
+from devstack.dataverse.sql import PlainSql
 from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
 
@@ -46,6 +50,7 @@ class Service:
         self._records = Records(store)
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, time.time)
+        self._fetch, self._sql = Fetch(store), PlainSql(store)
         self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
@@ -121,9 +126,16 @@ class Service:
                 return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
-            return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
+            return self._rows(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
+
+    def _rows(self, call: Call, table: Table) -> Answer:
+        if FETCHXML in call.options:
+            return self._fetch.answer(call, table)
+        if SQL in call.options:
+            return self._sql.answer(call, table)
+        return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
 
     def _action(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
         action = rest[0].name.removeprefix(NAMESPACE)
