@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import pytest_asyncio
@@ -28,7 +28,7 @@ class Credential:
     async def close(self) -> None:
         """Close nothing."""
 
-    async def __aenter__(self) -> Credential:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(

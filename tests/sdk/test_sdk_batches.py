@@ -58,7 +58,7 @@ async def test_change_sets(client: AsyncDataverseClient) -> None:
 
 
 @pytest.mark.parametrize(("go_on", "expected"), [(False, [204, 400]), (True, [204, 400, 204])])
-async def test_on_after_errors(client: AsyncDataverseClient, go_on: bool, expected: list[int]) -> None:  # noqa: FBT001 - a case
+async def test_on_after_errors(client: AsyncDataverseClient, go_on: bool, expected: list[int]) -> None:
     """A batch ends at its first error, or goes on when it is told to."""
     batch = client.batch.new()
     batch.records.create("new_Line", {"new_Name": "a"})
