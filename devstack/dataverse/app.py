@@ -24,11 +24,13 @@ from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
+from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
+from devstack.dataverse.tracking import DAYS
 from devstack.dataverse.troubles import TROUBLES, Struck
-from devstack.dataverse.webhooks import Webhooks
+from devstack.dataverse.webhooks import Mishaps, Webhooks
 from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
@@ -63,6 +65,9 @@ class Emulator(Control):
         extra: Sequence[Path],
         key_ms: float,
         customization_ms: float,
+        open_row: OpenRow,
+        sql_timeout: float,
+        delta_days: float,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
@@ -75,11 +80,17 @@ class Emulator(Control):
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
-        self._lock = Lock(clock, customization_ms)
+        self._lock = Lock(clock, customization_ms, lambda: self.store.held)
         self._sleep = sleep
-        self._service = Service(self.metadata, self.store, Customizing(self.store, wall_clock, key_ms), self._lock)
+        customizing = Customizing(self.store, wall_clock, key_ms)
+        self._service = Service(
+            self.metadata, self.store, customizing, self._lock, wall_clock=wall_clock, delta_days=delta_days
+        )
         self._service.bulk.without |= set(no_bulk)
-        self._batches = Batches(self.store, self._service.carry_out, self._struck)
+        self.pipeline = Pipeline(
+            self.store, self._service.carry_out, self.webhooks, open_row=open_row, patience=sql_timeout
+        )
+        self._batches = Batches(self.pipeline, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         super().__init__(
             Starlette(routes=routes, lifespan=self._lifespan),
@@ -87,7 +98,10 @@ class Emulator(Control):
             snapshot=self.store.snapshot,
             restore=self._restore,
             named=TROUBLES,
-            dials={"webhooks": Dial(self._told_webhooks), "limits": Dial(self.guard.told, self.guard.take)},
+            dials={
+                "webhooks": Dial(self._told_webhooks, self._take_mishaps),
+                "limits": Dial(self.guard.told, self.guard.take),
+            },
         )
 
     async def __aenter__(self) -> Self:
@@ -138,6 +152,9 @@ class Emulator(Control):
     def _told_webhooks(self) -> dict[str, int]:
         return {name: getattr(self.webhooks, name) for name in ("queued", "inflight", "delivered", "failed")}
 
+    def _take_mishaps(self, document: object) -> None:
+        self.webhooks.mishaps = Mishaps.parse(document)
+
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         yield
@@ -154,9 +171,10 @@ class Emulator(Control):
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
         self._lock.request()
         async with self.guard.serving(call.headers.get("cookie", "")) as visit:
-            answered = (
-                refusal(visit.refused) if visit.refused else visit.done(self._route(call, _as_sent(request.scope)))
-            )
+            if visit.refused:
+                answered = refusal(visit.refused, NO_WORK)
+            else:
+                answered = visit.done(await self._route(call, _as_sent(request.scope)))
             if pause := self._lock.pause:
                 await self._sleep(pause / 1000)
         answered.headers.update(self.guard.headers(visit))
@@ -172,7 +190,7 @@ class Emulator(Control):
         host = request.headers.get("host")
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
-    def _route(self, call: Call, target: str) -> Answer:
+    async def _route(self, call: Call, target: str) -> Answer:
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):
@@ -185,12 +203,12 @@ class Emulator(Control):
                 raise UrlTooLong(MAX_URL)
             call.target = target[len(ROOT) :]
             if call.path != "$batch":
-                return self._service.answer(call)
+                return await self.pipeline.alone(call)
             if call.method != "POST":
                 raise MethodNotAllowed(call.method)
             if call.options:
                 raise NotSupported(f"the query option {next(iter(call.options))} on $batch")
-            return self._batches.answer(call)
+            return await self._batches.answer(call)
         except DataverseError as error:
             return refusal(error, NO_WORK)
 
@@ -215,6 +233,9 @@ def create_app(
     extra: Sequence[Path] = (),
     key_ms: float = 100,
     customization_ms: float = 0,
+    open_row: OpenRow = "not-found",
+    sql_timeout: float = SQL_TIMEOUT,
+    delta_days: float = DAYS,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
@@ -226,8 +247,10 @@ def create_app(
     instead of the network. An alternate key asked for over the API is usable `key_ms` later, by `wall_clock` (seconds
     since the epoch); a customization takes `customization_ms`, while others are refused with 429. `call_ms` and
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
-    each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `clock` (seconds) and `sleep` serve
-    all of these times but that one. Raises ValueError naming the file, the table and the key for facts that are wrong.
+    each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
+    that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
+    Delta tokens expire after `delta_days` by `wall_clock`. `clock` (seconds) and `sleep` serve `protection` and the times
+    of calls. Raises ValueError naming the file, the table and the key for facts that are wrong.
     """
     return Emulator(
         database=database,
@@ -240,6 +263,9 @@ def create_app(
         extra=extra,
         key_ms=key_ms,
         customization_ms=customization_ms,
+        open_row=open_row,
+        sql_timeout=sql_timeout,
+        delta_days=delta_days,
         clock=clock,
         wall_clock=wall_clock,
         sleep=sleep,

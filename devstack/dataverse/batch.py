@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from devstack.dataverse.errors import BadSyntax, DataverseError
 from devstack.dataverse.keys import segments
-from devstack.dataverse.rows import Store
+from devstack.dataverse.pipeline import Pipeline
 from devstack.dataverse.wire import NO_WORK, ONE_OPERATION, ROOT, Answer, Call, refusal
 
 MAX_REQUESTS: Final = 1000
@@ -50,19 +50,13 @@ class _Written:
 
 
 class Batches:
-    """Carries out batches; `carry_out` does one call inside a transaction, raising DataverseError.
+    """Carries out batches; `strike` is asked before each operation and returns the fault that it meets, if any."""
 
-    `strike` is asked before each operation and returns the fault that it meets instead, if any.
-    """
-
-    def __init__(
-        self, store: Store, carry_out: Callable[[Call], Answer], strike: Callable[[Call], DataverseError | None]
-    ) -> None:
+    def __init__(self, pipeline: Pipeline, strike: Callable[[Call], DataverseError | None]) -> None:
         self._strike = strike
-        self._store = store
-        self._carry_out = carry_out
+        self._pipeline = pipeline
 
-    def answer(self, call: Call) -> Answer:
+    async def answer(self, call: Call) -> Answer:
         """Carry out a batch.
 
         A body that cannot be read is answered with plain JSON. Without `odata.continue-on-error` the first failure
@@ -76,12 +70,12 @@ class Batches:
         written, status, work = _Written(), 200, NO_WORK
         for item in items:
             if isinstance(item, Part):
-                answered = self._alone(call, item)
+                answered = await self._alone(call, item)
                 written.items.append((item.content_id, answered))
                 failed = answered
                 work += answered.work
             else:
-                answers = self._together(call, item)
+                answers = await self._together(call, item)
                 written.items.append(answers)
                 failed = answers[-1][1] if answers else Answer(200)
                 work += sum((each.work for _, each in answers), NO_WORK)
@@ -91,31 +85,40 @@ class Batches:
         body, content_type = _render(written)
         return Answer(status, {"Content-Type": content_type, "OData-Version": "4.0"}, body, work)
 
-    def _alone(self, batch: Call, part: Part) -> Answer:
+    async def _alone(self, batch: Call, part: Part) -> Answer:
+        async def work() -> Answer:
+            return await self._one(_call(batch, part, {}))
+
         try:
-            with self._store.transaction():
-                return self._one(_call(batch, part, {}))
+            return await self._pipeline.transact(work)
         except DataverseError as error:
             return refusal(error)
 
-    def _one(self, call: Call) -> Answer:
+    async def _one(self, call: Call) -> Answer:
         if (struck := self._strike(call)) is not None:
             raise struck
-        return self._carry_out(call)
+        return await self._pipeline.step(call)
 
-    def _together(self, batch: Call, changes: ChangeSet) -> list[tuple[str | None, Answer]]:
+    async def _together(self, batch: Call, changes: ChangeSet) -> list[tuple[str | None, Answer]]:
         """Do all requests of a change set, or none and answer with the one that failed."""
-        references: dict[str, str] = {}
         answers: list[tuple[str | None, Answer]] = []
         part: Part | None = None
+
+        async def work() -> None:
+            nonlocal part
+            references: dict[str, str] = {}
+            answers.clear()
+            for part in changes.parts:
+                call = _call(batch, part, references)
+                call.changeset = len(changes.parts)
+                answered = await self._one(call)
+                answers.append((part.content_id, answered))
+                uri = answered.headers.get("OData-EntityId") or answered.headers.get("Location")
+                if uri is not None and part.content_id is not None:
+                    references[part.content_id] = uri
+
         try:
-            with self._store.transaction():
-                for part in changes.parts:
-                    answered = self._one(_call(batch, part, references))
-                    answers.append((part.content_id, answered))
-                    uri = answered.headers.get("OData-EntityId") or answered.headers.get("Location")
-                    if uri is not None and part.content_id is not None:
-                        references[part.content_id] = uri
+            await self._pipeline.transact(work)
         except DataverseError as error:
             done = sum((each.work for _, each in answers), ONE_OPERATION)
             return [(part.content_id if part else None, refusal(error, done))]

@@ -20,6 +20,7 @@ DROPPED: Final = ("ParentContext", "InputParameters", "PreEntityImages", "PostEn
 """Members left out of a message that would be larger than MAX_BYTES."""
 _CONTRACTS: Final = "http://schemas.microsoft.com/xrm/2011/Contracts"
 _PARENT_STAGE: Final = 30
+_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
 _ADDED: Final = ("ownerid", "statecode", "statuscode")
 Pair = dict[str, Any]
 
@@ -51,6 +52,9 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
         target = {event.table.primary_id: event.id} | sent | stamped
         parent = {event.table.primary_id: event.id} | sent
     shared = [_pair("IsAutoTransact", value=True)]
+    if event.origin.changeset:
+        shared.append(_pair("IsODataTransaction", value=True))
+        shared.append(_pair("ODataChangesetRequestCount", value=event.origin.changeset))
     if event.message == "Create":
         shared.append(_pair("DefaultsAddedFlag", value=True))
     if event.origin.tag is not None:
@@ -59,10 +63,10 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
         "BusinessUnitId": system.BUSINESS_UNIT,
         "CorrelationId": event.origin.correlation,
         "Depth": 1,
-        "InitiatingUserAzureActiveDirectoryObjectId": "00000000-0000-0000-0000-000000000000",
+        "InitiatingUserAzureActiveDirectoryObjectId": _NOBODY,
         "InitiatingUserId": system.USER,
         "IsExecutingOffline": False,
-        "IsInTransaction": False,
+        "IsInTransaction": step["mode"] == system.SYNCHRONOUS,
         "IsOfflinePlayback": False,
         "IsolationMode": 1,
         "MessageName": event.message,
@@ -75,14 +79,15 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
         "RequestId": str(uuid.uuid4()),
         "SecondaryEntityName": "none",
         "SharedVariables": shared,
-        "UserAzureActiveDirectoryObjectId": "00000000-0000-0000-0000-000000000000",
-        "UserId": system.USER,
+        "UserAzureActiveDirectoryObjectId": _NOBODY,
+        "UserId": event.origin.user,
     }
-    output = [_pair("id", event.id)] if event.message == "Create" else []
+    before = step["stage"] == system.PRE_OPERATION
+    output = [_pair("id", event.id)] if event.message == "Create" and not before else []
     parent_context = common | {
         "InputParameters": [*_input(event, parent), _pair("SuppressDuplicateDetection", value=False)],
         "Mode": 0,
-        "OperationId": "00000000-0000-0000-0000-000000000000",
+        "OperationId": _NOBODY,
         "OutputParameters": [],
         "OwningExtension": None,
         "ParentContext": None,
@@ -91,14 +96,14 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
     }
     return common | {
         "InputParameters": _input(event, target),
-        "Mode": system.ASYNCHRONOUS,
-        "OperationId": str(uuid.uuid4()),
+        "Mode": step["mode"],
+        "OperationId": str(uuid.uuid4()) if step["mode"] == system.ASYNCHRONOUS else _NOBODY,
         "OutputParameters": output,
         "OwningExtension": _reference("sdkmessageprocessingstep", step["sdkmessageprocessingstepid"], typed=False),
         "ParentContext": dict(sorted(parent_context.items())),
-        "PostEntityImages": _post_images(event, images),
+        "PostEntityImages": [] if before else _post_images(event, images, step["mode"]),
         "PreEntityImages": _pre_images(event, images),
-        "Stage": system.POST_OPERATION,
+        "Stage": step["stage"],
     }
 
 
@@ -112,13 +117,16 @@ def _input(event: Event, values: Row) -> list[Pair]:
     return [_pair("Target", _entity(event.table, event.id, values, event.after))]
 
 
-def _post_images(event: Event, images: list[Row]) -> list[Pair]:
+def _post_images(event: Event, images: list[Row], mode: int) -> list[Pair]:
     if not event.after:
         return []
+    shown = [_image(event, image, event.after) for image in images if image["imagetype"] in (1, 2)]
+    if mode == system.SYNCHRONOUS:
+        return shown
     names = (event.table.primary_name, event.table.primary_id)
     named = {name: event.after.get(name) for name in names}
     found = [_pair("AsynchronousStepPrimaryName", _entity(event.table, event.id, named, event.after, typed=False))]
-    return found + [_image(event, image, event.after) for image in images if image["imagetype"] in (1, 2)]
+    return found + shown
 
 
 def _pre_images(event: Event, images: list[Row]) -> list[Pair]:

@@ -7,6 +7,7 @@ An alternate key is usable once its index is made, which begins when it is asked
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final
 
@@ -39,32 +40,42 @@ _KEY_TYPES: Final = {"Decimal": 13, "Integer": 4, "DateTime": 8, "Lookup": 16, "
 _KEY: Final = ("SchemaName", "LogicalName", "DisplayName", "KeyAttributes", "EntityLogicalName", "MetadataId")
 
 
-class Lock:
-    """Lets one request at a time customize; a request that customizes several times has the lock already."""
+_TAKEN: ContextVar[list[str]] = ContextVar("_TAKEN")
+"""The customizations of the request that is being answered."""
 
-    def __init__(self, clock: Callable[[], float], ms: float) -> None:
+
+class Lock:
+    """Lets one request at a time customize, and none while a transaction is suspended (`held`).
+
+    A request that customizes several times has the lock already. Each operation takes `ms`.
+    """
+
+    def __init__(self, clock: Callable[[], float], ms: float, held: Callable[[], bool]) -> None:
         self.ms = ms
         self._clock = clock
+        self._held = held
         self._until = 0.0
         self._running = ""
-        self._taken = 0
 
     def request(self) -> None:
         """Begin a request, which has not customized yet."""
-        self._taken = 0
+        _TAKEN.set([])
 
     def enter(self, operation: str) -> None:
         """Begin an operation; raises CustomizationLock while that of another request runs."""
-        if self.ms and not self._taken and self._clock() < self._until:
+        taken = _TAKEN.get([])
+        if self._held():
+            raise CustomizationLock(operation, "Plugin")
+        if self.ms and not taken and self._clock() < self._until:
             raise CustomizationLock(operation, self._running)
-        self._taken += 1
+        taken.append(operation)
         self._running = operation
-        self._until = self._clock() + self.pause / 1000
+        self._until = self._clock() + len(taken) * self.ms / 1000
 
     @property
     def pause(self) -> float:
         """How many milliseconds the operations of this request take."""
-        return self._taken * self.ms
+        return len(_TAKEN.get([])) * self.ms
 
 
 class Customizing:

@@ -39,6 +39,7 @@ class ObjectDoesNotExist(DataverseError):
 
     def __init__(self, table: str, row: str) -> None:
         super().__init__(f"{table} With Id = {row} Does Not Exist")
+        self.table, self.row = table, row
 
 
 class RecordNotFoundByEntityKey(DataverseError):
@@ -49,6 +50,7 @@ class RecordNotFoundByEntityKey(DataverseError):
 
     def __init__(self, table: str) -> None:
         super().__init__(f"A record with the specified key values does not exist in {table} entity")
+        self.table = table
 
 
 class DuplicateRecord(DataverseError):
@@ -244,6 +246,22 @@ class KeyInBody(DataverseError):
 
     def __init__(self) -> None:
         super().__init__("An unexpected error occurred: a key attribute is given in @odata.id and in the body.")
+
+
+class ExtensionFailed(DataverseError):
+    """A synchronous step failed, and with it the operation that it belongs to."""
+
+    code = "0x80040265"
+
+
+class NotAMember(DataverseError):
+    """The user to act for is not there, or is disabled; the text is ours."""
+
+    status = 403
+    code = "0x80072560"
+
+    def __init__(self) -> None:
+        super().__init__("The user is not a member of the organization.")
 
 
 class InvalidArgument(DataverseError):

@@ -18,11 +18,16 @@ NULL_ID = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asks: the `tag` of the query and the correlation of the request; `quiet` skips asynchronous steps."""
+    """Who asks: the `tag` of the query and the correlation of the request; `skipped` are modes of steps to pass over.
+
+    `user` is whom it is done for, if not the caller; `changeset` the number of requests of the change set it is in.
+    """
 
     tag: str | None = None
     correlation: str = NULL_ID
-    quiet: bool = False
+    skipped: frozenset[int] = frozenset()
+    user: str = system.USER
+    changeset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,8 @@ class Records:
         if self.store.get(table, row_id, table.primary_id) is not None:
             raise DuplicateRecord
         values[table.primary_id] = row_id
-        _stamp(table, values, creating=True)
-        _own(table, values)
+        _stamp(table, values, origin.user, creating=True)
+        _own(table, values, origin.user)
         _settle_status(table, values, {}, row_id)
         system.complete(table.name, values, creating=True)
         if _composes_name(table):
@@ -81,9 +86,9 @@ class Records:
         values.pop("overriddencreatedon", None)
         if not values:
             return before
-        _stamp(table, values, creating=False)
+        _stamp(table, values, origin.user, creating=False)
         if "ownerid" in values:
-            _own(table, values)
+            _own(table, values, origin.user)
         _settle_status(table, values, before, row_id)
         system.complete(table.name, values, creating=False)
         if _composes_name(table):
@@ -117,7 +122,7 @@ class Records:
         self._record(Event("Delete", table, row_id, {}, row, {}, origin))
 
     def _record(self, event: Event) -> None:
-        if not event.origin.quiet and event.table.name not in system.NAMES:
+        if event.table.name not in system.NAMES:
             self.store.record(event)
 
 
@@ -129,27 +134,30 @@ def _kept(table: Table) -> list[str]:
     return [column.name for column in table.columns.values() if column.stored]
 
 
-def _stamp(table: Table, values: Row, *, creating: bool) -> None:
+def _stamp(table: Table, values: Row, user: str, *, creating: bool) -> None:
     moment = now()
+    behalf = None if user == system.USER else system.USER
     if creating:
         values["createdon"] = moment
         if values.get("overriddencreatedon"):
             values["createdon"] = f"{values['overriddencreatedon']}T00:00:00Z"
             values["overriddencreatedon"] = moment[:10]
-        if "createdby" in table.columns:
-            values["createdby"] = system.USER
+        values |= {
+            name: value for name, value in (("createdby", user), ("createdonbehalfby", behalf)) if name in table.columns
+        }
     values["modifiedon"] = moment
-    if "modifiedby" in table.columns:
-        values["modifiedby"] = system.USER
+    values |= {
+        name: value for name, value in (("modifiedby", user), ("modifiedonbehalfby", behalf)) if name in table.columns
+    }
 
 
-def _own(table: Table, values: Row) -> None:
+def _own(table: Table, values: Row, user: str) -> None:
     if "organizationid" in table.columns and table.name != "organization":
         values["organizationid"] = system.ORGANIZATION
     if "ownerid" not in table.columns:
         return
     if values.get("ownerid") is None:
-        values["ownerid"], values["ownerid@table"] = system.USER, "systemuser"
+        values["ownerid"], values["ownerid@table"] = user, "systemuser"
     by_team = values.get("ownerid@table") == "team"
     values["owningteam"] = values["ownerid"] if by_team else None
     values["owninguser"] = None if by_team else values["ownerid"]

@@ -6,17 +6,19 @@ belongs to one thread, so requests never see each other's half-done work.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
 from devstack.dataverse.columns import EXACT, fits
-from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey
+from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey, NotSupported
 from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table, facts
 from devstack.dataverse.metadata import table as build
 
@@ -25,6 +27,8 @@ _FAILED: Final = "UNIQUE constraint failed: "
 _DEFINITIONS: Final = '"$definitions"'
 _DELETED: Final = "deleted rows"
 """The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
+_BEGINNING: Final = ""
+"""The name under which it keeps where the history of deletions begins."""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -74,6 +78,20 @@ def _like(value: str | None, like: str) -> int | None:
     return None if value is None else int(_pattern(like).fullmatch(value.casefold()) is not None)
 
 
+@dataclass(slots=True)
+class Kept:
+    """What a suspended transaction wrote: SQL with its values, events, the rows touched as (table, id).
+
+    `since` is the row version before its first.
+    """
+
+    writes: list[tuple[str, Sequence[object]]]
+    events: list[Any]
+    touched: set[tuple[str, str]]
+    since: int
+    alive: bool = True
+
+
 class Store:
     """All rows of one organization; `committed` gets the events of each transaction that took effect."""
 
@@ -84,6 +102,10 @@ class Store:
         self._seed = seed
         self._depth = 0
         self._events: list[Any] = []
+        self._writes: list[tuple[str, Sequence[object]]] = []
+        self._touched: list[tuple[str, str]] = []
+        self._suspended: list[Kept] = []
+        self._waiting: list[asyncio.Future[None]] = []
         self._indexed: set[tuple[str, str]] = set()
         self._redefined = False
         self._connection = sqlite3.connect(
@@ -104,7 +126,11 @@ class Store:
         self._connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
         )
-        self._version = max(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables)
+        self._version = max(
+            self._one(f'SELECT MAX(version) FROM "{_DELETED}"') or 0,
+            *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables),
+        )
+        self._began = self._version
         if not self._one("SELECT COUNT(*) FROM organization"):
             self.reset()
 
@@ -208,6 +234,8 @@ class Store:
     def transaction(self) -> Iterator[None]:
         """Do all of the block or nothing; blocks inside blocks are savepoints. Events go out with the outermost."""
         depth, before = self._depth, len(self._events)
+        if depth == 0:
+            self._began = self._version
         self._connection.execute("BEGIN" if depth == 0 else f"SAVEPOINT s{depth}")
         self._depth += 1
         try:
@@ -226,9 +254,93 @@ class Store:
         finally:
             self._depth = depth
             self._redefined = self._redefined and depth > 0
+            if depth == 0:
+                self._writes, self._touched = [], []
         if depth == 0 and self._events:
             events, self._events = self._events, []
             self.committed(events)
+
+    # transactions that wait
+
+    def mark(self) -> tuple[int, int]:
+        """Return a point inside the open transaction, for `events` and `conflicts`."""
+        return len(self._events), len(self._touched)
+
+    def events(self, since: tuple[int, int]) -> list[Any]:
+        """Return what was recorded after a point."""
+        return self._events[since[0] :]
+
+    def conflicts(self, since: tuple[int, int]) -> bool:
+        """Tell whether a row touched after a point is one of a suspended transaction."""
+        return any(not each.touched.isdisjoint(self._touched[since[1] :]) for each in self._suspended)
+
+    def holds(self, table: str, row: str) -> bool:
+        """Tell whether a suspended transaction touched a row; any row of the table where the id is not known ("")."""
+        touched = (pair for each in self._suspended for pair in each.touched)
+        return any(name == table and row in ("", held) for name, held in touched)
+
+    @property
+    def held(self) -> bool:
+        """Tell whether a transaction is suspended."""
+        return bool(self._suspended)
+
+    def suspend(self) -> Kept:
+        """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`.
+
+        Raises NotSupported when it changed definitions, which cannot be kept so.
+        """
+        if self._redefined:
+            raise NotSupported("a synchronous step in a transaction that changes definitions")
+        self._connection.execute("ROLLBACK")
+        self._indexed.clear()
+        kept = Kept(self._writes, self._events, set(self._touched), self._began)
+        self._suspended.append(kept)
+        self._depth, self._writes, self._events, self._touched = 0, [], [], []
+        return kept
+
+    def resume(self, kept: Kept) -> bool:
+        """Write again what a suspended transaction wrote; False, and an empty transaction, when it is not alive any more.
+
+        Raises DuplicateRecord or DuplicateRecordEntityKey when somebody took one of its keys meanwhile.
+        """
+        self._open(kept)
+        if not kept.alive:
+            return False
+        self._events = kept.events
+        for sql, values in kept.writes:
+            self._carry_out(sql, values)
+        self._writes, self._touched = kept.writes, list(kept.touched)
+        return True
+
+    def abandon(self, kept: Kept) -> None:
+        """Open an empty transaction in place of a suspended one."""
+        self._open(kept)
+
+    def _open(self, kept: Kept) -> None:
+        if kept.alive:
+            self._suspended.remove(kept)
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._depth, self._writes, self._events, self._touched, self._began = 1, [], [], [], kept.since
+        self._release()
+
+    async def released(self) -> None:
+        """Wait until a suspended transaction ends."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _release(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for turn in waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def _drop_suspended(self) -> None:
+        """Make suspended transactions ones that never take effect."""
+        for each in self._suspended:
+            each.alive = False
+        self._suspended.clear()
+        self._release()
 
     def record(self, event: Any) -> None:
         """Keep an event until the transaction is committed."""
@@ -241,8 +353,14 @@ class Store:
 
     @property
     def version(self) -> int:
-        """The version of the row that was written last."""
-        return self._version
+        """The row version up to which nothing can appear any more: a suspended transaction may still bring later ones."""
+        return min((each.since for each in self._suspended), default=self._version)
+
+    @property
+    def beginning(self) -> int:
+        """The row version before which the history of changes is not known: the last reset or restore."""
+        found = self.query(f'SELECT version FROM "{_DELETED}" WHERE name = ?', [_BEGINNING])
+        return int(found[0]["version"]) if found else 0
 
     def deleted(self, table: Table, since: int) -> list[str]:
         """Return the rows that were deleted after a row version and have not come back, in that order."""
@@ -276,19 +394,20 @@ class Store:
         """Add a row; raises DuplicateRecord or DuplicateRecordEntityKey."""
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
-        self._write(table, f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})', list(values.values()))
+        sql = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'
+        self._write(table, values[table.primary_id], sql, list(values.values()))
 
     def update(self, table: Table, row: str, values: Row) -> None:
         """Change columns of a row; raises DuplicateRecordEntityKey."""
         assignments = ", ".join(f'"{name}" = ?' for name in values)
         sql = f'UPDATE "{table.name}" SET {assignments} WHERE "{table.primary_id}" = ?'
-        self._write(table, sql, [*values.values(), row])
+        self._write(table, row, sql, [*values.values(), row])
 
     def delete(self, table: Table, row: str) -> None:
         """Remove a row."""
-        self._write(table, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
+        self._write(table, row, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
         sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
-        self._write(table, sql, [table.name, row, self.next_version()])
+        self._write(table, row, sql, [table.name, row, self.next_version()])
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
@@ -300,16 +419,23 @@ class Store:
             for found in self.query(sql, [row]):
                 yield child, column, found["id"]
 
-    def _write(self, table: Table, sql: str, parameters: Sequence[object]) -> None:
+    def _write(self, table: Table, row: str, sql: str, parameters: Sequence[object]) -> None:
+        self._carry_out(sql, parameters)
+        self._writes.append((sql, parameters))
+        self._touched.append((table.name, row))
+        self.changed.add(table.name)
+
+    def _carry_out(self, sql: str, parameters: Sequence[object]) -> None:
         try:
             self._connection.execute(sql, parameters)
         except sqlite3.IntegrityError as error:
-            columns = [part.rpartition(".")[2] for part in str(error).removeprefix(_FAILED).split(", ")]
+            names = [part.rpartition(".")[::2] for part in str(error).removeprefix(_FAILED).split(", ")]
+            table = self.metadata.tables[names[0][0]]
+            columns = [column for _, column in names]
             key = next((each for each in table.keys if list(each.columns) == columns), None)
             if key is None:
                 raise DuplicateRecord from None
             raise _duplicate(table, key) from None
-        self.changed.add(table.name)
 
     def reset(self) -> None:
         """Empty the organization but for what every organization holds."""
@@ -333,6 +459,7 @@ class Store:
         """Replace all rows by those of a snapshot; raises ValueError for anything else."""
         if not isinstance(document, dict) or not isinstance(document.get("tables"), dict):
             raise ValueError('a snapshot is {"tables": {name: [row, …]}}')  # noqa: TRY004 - one error for bad input
+        self._drop_suspended()
         with self.transaction():
             self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
             self._restore_definitions(document.get("definitions", {}))
@@ -351,6 +478,8 @@ class Store:
                 )
                 for row in rows:
                     self._restore_row(table, known, row)
+            beginning = [_BEGINNING, "", self.next_version()]
+            self._connection.execute(f'INSERT INTO "{_DELETED}" VALUES (?, ?, ?)', beginning)
 
     def _restore_row(self, table: Table, known: Mapping[str, Column], row: Any) -> None:
         if not isinstance(row, dict) or not row.get(table.primary_id):

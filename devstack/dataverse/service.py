@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
 from devstack.dataverse.actions import Actions
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
+from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
     ConcurrencyVersionMismatch,
-    DataverseError,
     DuplicateRecord,
+    InvalidArgument,
     InvalidPayload,
     MethodNotAllowed,
+    NotAMember,
     NotSupported,
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
@@ -36,38 +37,43 @@ from devstack.dataverse.solutions import Solutions
 from devstack.dataverse.sql import OPTION as SQL
 from devstack.dataverse.sql import PlainSql
 from devstack.dataverse.tracking import OPTION, Tracking
-from devstack.dataverse.wire import Answer, Call, answer, condition, etag, refusal
+from devstack.dataverse.wire import Answer, Call, answer, condition, etag
+
+MAX_BYPASSED: Final = 3
+"""Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
+here it does not."""
 
 _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
 
 
 class Service:
-    """The Web API over a store; every call is one transaction."""
+    """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
-    def __init__(self, metadata: Metadata, store: Store, customizing: Customizing, lock: Lock) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        store: Store,
+        customizing: Customizing,
+        lock: Lock,
+        *,
+        wall_clock: Callable[[], float],
+        delta_days: float,
+    ) -> None:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
         self.bulk = Bulk(store, self._records)
-        self.tracking = Tracking(store, time.time)
+        self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._fetch, self._sql = Fetch(store), PlainSql(store)
         self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
         self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
 
-    def answer(self, call: Call) -> Answer:
-        """Carry out a call; client errors become their error answers."""
-        try:
-            with self.store.transaction():
-                return self.carry_out(call)
-        except DataverseError as error:
-            return refusal(error)
-
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if self.metadata.building:
+        if self.metadata.building and not self.store.held:
             self._customizing.settle()
         if call.path.strip("/") == "":
             return self._document(call)
@@ -113,6 +119,32 @@ class Service:
             },
         )
 
+    def _origin(self, call: Call) -> Origin:
+        """Read who asks, for whom, and which steps are to be passed over."""
+        said = {part.strip() for part in call.headers.get("mscrm.bypassbusinesslogicexecution", "").split(",")}
+        if call.headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
+            said.add("CustomSync")
+        modes = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
+        if unknown := sorted(said - modes.keys() - {""}):
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(modes)})")
+        steps = [part for part in call.headers.get("mscrm.bypassbusinesslogicexecutionstepids", "").split(",") if part]
+        if len(steps) > MAX_BYPASSED:
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecutionStepIds: more than {MAX_BYPASSED} steps.")
+        skipped = frozenset(modes[each] for each in said if each)
+        return Origin(call.options.get("tag"), call.correlation, skipped, self._user(call), call.changeset)
+
+    def _user(self, call: Call) -> str:
+        """Find the user that a call is made for; privileges to do so are not emulated."""
+        users = self.metadata.tables["systemuser"]
+        for header, column in (("callerobjectid", "azureactivedirectoryobjectid"), ("mscrmcallerid", "systemuserid")):
+            if header in call.headers:
+                asked = guid(call.headers[header])
+                row = self.store.find(users, {column: asked}, "systemuserid", "isdisabled") if asked else None
+                if row is None or row["isdisabled"]:
+                    raise NotAMember
+                return str(row["systemuserid"])
+        return system.USER
+
     # collections
 
     def _set(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
@@ -143,7 +175,7 @@ class Service:
             raise NotSupported(f"the action {action}")
         _only(call, "POST")
         _allow(call, "tag")
-        return self.bulk.answer(call, table, action, _origin(call))
+        return self.bulk.answer(call, table, action, self._origin(call))
 
     def _count(self, call: Call, table: Table) -> Answer:
         if self.tracking.asked(call):
@@ -183,7 +215,7 @@ class Service:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
         changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
-        row = self._records.create(table, changes, _origin(call))
+        row = self._records.create(table, changes, self._origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -196,7 +228,7 @@ class Service:
         _only(call, "GET", "PATCH", "DELETE")
         row = existing(self.store, table, where)
         _match(call, table, row)
-        self._records.delete(table, row, _origin(call))
+        self._records.delete(table, row, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
     def _read(self, call: Call, table: Table, row: Row) -> Answer:
@@ -228,14 +260,14 @@ class Service:
                 changes.put(table.primary_id, where.id)
             else:
                 add_key(table, where, changes)
-            created = self._records.create(table, changes, _origin(call))
+            created = self._records.create(table, changes, self._origin(call))
             return self._written(call, table, created, query, created=True, uri=uri)
         if condition(call, "if-none-match") == "*":
             raise DuplicateRecord
         _match(call, table, row)
         if not isinstance(where, ById):
             drop_key(where, changes)
-        updated = self._records.update(table, row, changes, _origin(call))
+        updated = self._records.update(table, row, changes, self._origin(call))
         return self._written(call, table, updated, query, created=False, uri=uri)
 
     def _find(self, table: Table, where: Address) -> Row | None:
@@ -315,7 +347,7 @@ class Service:
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
-        self._records.update(table, row, changes, _origin(call))
+        self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
 
@@ -328,11 +360,6 @@ def _allow(call: Call, *options: str) -> None:
 def _only(call: Call, *methods: str) -> None:
     if call.method not in methods:
         raise MethodNotAllowed(call.method)
-
-
-def _origin(call: Call) -> Origin:
-    bypass = call.headers.get("mscrm.bypassbusinesslogicexecution", "")
-    return Origin(call.options.get("tag"), call.correlation, quiet="CustomAsync" in bypass)
 
 
 def _match(call: Call, table: Table, row: Row) -> None:

@@ -20,7 +20,8 @@ ORGANIZATION_NAME: Final = "emulator"
 MESSAGES: Final = ("Create", "Update", "Delete")
 BULK_MESSAGES: Final = ("CreateMultiple", "UpdateMultiple")
 """A table that has both takes UpsertMultiple too, which is never listed."""
-WEBHOOK, WEBHOOK_KEY, POST_OPERATION, ASYNCHRONOUS = 8, 4, 40, 1
+WEBHOOK, WEBHOOK_KEY, PRE_OPERATION, POST_OPERATION = 8, 4, 20, 40
+SYNCHRONOUS, ASYNCHRONOUS = 0, 1
 
 
 def _text(length: int, **more: Any) -> dict[str, Any]:
@@ -336,7 +337,7 @@ def _check_step(row: dict[str, Any]) -> None:
     for message in BULK_MESSAGES:
         if row["sdkmessageid"] == metadata_id("sdkmessage", message):
             raise NotSupported(f"steps on {message} (each row of it raises its own event)")
-    if row["mode"] != ASYNCHRONOUS:
-        raise NotSupported("synchronous steps (mode 0; valid: 1, asynchronous)")
-    if row["stage"] != POST_OPERATION:
+    if row["mode"] == ASYNCHRONOUS and row["stage"] != POST_OPERATION:
         raise InvalidArgument("sdkmessageprocessingstep: an asynchronous step is possible at stage 40 only.")
+    if row["stage"] not in (PRE_OPERATION, POST_OPERATION):
+        raise NotSupported(f"steps at stage {row['stage']} (valid: {PRE_OPERATION}, {POST_OPERATION})")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 import httpx
@@ -38,6 +39,8 @@ class Subscription:
         """Say whether the step is about this event; filtering columns count for Update only."""
         if event.message != self.message or self.table not in (None, event.table.name):
             return False
+        if self.step["mode"] in event.origin.skipped:
+            return False
         columns = {part.strip() for part in (self.step["filteringattributes"] or "").split(",") if part.strip()}
         return event.message != "Update" or not columns or bool(columns & event.changed.keys())
 
@@ -52,6 +55,47 @@ class Delivery:
     stripped: bool
 
 
+@dataclass(slots=True)
+class Mishaps:
+    """What befalls the next deliveries: how many come twice, get lost, or wait to go out in reverse order."""
+
+    duplicate: int = 0
+    lose: int = 0
+    reverse: int = 0
+    _waiting: list[Delivery] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, document: object) -> Mishaps:
+        """Read from JSON; raises ValueError naming the field and the valid ones."""
+        names = ("duplicate", "lose", "reverse")
+        if not isinstance(document, dict) or (unknown := sorted(document.keys() - set(names))):
+            wrong = unknown[0] if isinstance(document, dict) else "the body"
+            raise ValueError(f"{wrong}: not an object of {', '.join(names)}")
+        for name, value in document.items():
+            if type(value) is not int or value < 0:
+                raise ValueError(f"{name}: {value!r} is not a whole number from 0")
+        return cls(**document)
+
+    def befall(self, delivery: Delivery) -> list[Delivery]:
+        """Return the deliveries to start in place of this one."""
+        if self.lose:
+            self.lose -= 1
+            return []
+        if self.duplicate:
+            self.duplicate -= 1
+            return [delivery, delivery]
+        if self.reverse:
+            self.reverse -= 1
+            self._waiting.append(delivery)
+            return []
+        return [delivery]
+
+    def take(self) -> list[Delivery]:
+        """Return those that wait, last first, once."""
+        waiting, self._waiting = self._waiting, []
+        return waiting[::-1]
+
+
 class Webhooks:
     """Delivers events after commit; counts `delivered`, `failed`, `queued` and `inflight`."""
 
@@ -63,6 +107,7 @@ class Webhooks:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._subscriptions: list[Subscription] | None = None
         self.delivered = self.failed = self.queued = self.inflight = 0
+        self.mishaps = Mishaps()
 
     @property
     def deliveries(self) -> int:
@@ -72,19 +117,51 @@ class Webhooks:
     def publish(self, events: list[Event]) -> None:
         """Queue the messages that committed events cause; needs a running loop only when there are any."""
         for event in events:
-            for subscription in self._current():
-                if subscription.wants(event):
-                    content, stripped = body(event, subscription.step, subscription.images)
-                    self.queued += 1
-                    task = asyncio.get_running_loop().create_task(
-                        self._deliver(Delivery(subscription, event, content, stripped))
-                    )
-                    self._tasks.add(task)
-                    task.add_done_callback(self._tasks.discard)
+            for delivery in self._wanted(event, system.ASYNCHRONOUS):
+                for each in self.mishaps.befall(delivery):
+                    self._start(each)
+
+    def _start(self, *deliveries: Delivery) -> None:
+        """Deliver in the background, several one after the other."""
+
+        async def deliver() -> None:
+            for each in deliveries:
+                await self._deliver(each)
+
+        self.queued += len(deliveries)
+        task = asyncio.get_running_loop().create_task(deliver())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def synchronous(self, event: Event) -> list[Delivery]:
+        """Return the messages that an event causes while its transaction is open, by stage and rank."""
+        return sorted(self._wanted(event, system.SYNCHRONOUS), key=lambda each: each.subscription.step["stage"])
+
+    async def call(self, deliveries: Iterable[Delivery]) -> str | None:
+        """Post the messages of synchronous steps one after the other; returns what went wrong with the first bad one."""
+        for delivery in deliveries:
+            problem, _ = await self._send(delivery)
+            if problem is not None:
+                self.failed += 1
+                return problem
+            self.delivered += 1
+        return None
+
+    def _wanted(self, event: Event, mode: int) -> list[Delivery]:
+        found = []
+        for subscription in self._current():
+            if subscription.step["mode"] == mode and subscription.wants(event):
+                content, stripped = body(event, subscription.step, subscription.images)
+                found.append(Delivery(subscription, event, content, stripped))
+        return found
 
     async def idle(self) -> None:
         """Return once nothing is queued or in flight, also what deliveries themselves cause."""
-        while self._tasks:
+        while True:
+            if backwards := self.mishaps.take():
+                self._start(*backwards)
+            if not self._tasks:
+                return
             await asyncio.wait(self._tasks)
 
     def reset(self) -> None:
@@ -92,6 +169,7 @@ class Webhooks:
         for task in self._tasks:
             task.cancel()
         self.delivered = self.failed = 0
+        self.mishaps = Mishaps()
 
     async def aclose(self) -> None:
         """Drop what is queued or in flight and close the connections."""
@@ -182,7 +260,7 @@ class Webhooks:
         if event.message != "Delete" and event.table.name in jobs.columns["regardingobjectid"].targets:
             values |= {"regardingobjectid": event.id, "regardingobjectid@table": event.table.name}
         with self._store.transaction():
-            Records(self._store).create(jobs, Changes(values), Origin(quiet=True))
+            Records(self._store).create(jobs, Changes(values), Origin())
 
 
 def _subscriptions(store: Store) -> list[Subscription]:

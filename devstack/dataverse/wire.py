@@ -26,6 +26,8 @@ _HARMLESS: Final = frozenset(
         "mscrm.suppresscallbackregistrationexpanderjob",
         "mscrm.bypasscustompluginexecution",
         "mscrm.bypassbusinesslogicexecution",
+        "mscrm.bypassbusinesslogicexecutionstepids",
+        "mscrmcallerid",
         "mscrm.mergelabels",
         "mscrm.solutionuniquename",
     }
@@ -73,7 +75,7 @@ class Call:
     """One request below the service root, alone or as a part of a batch.
 
     `target` is what follows the service root, as sent; `root` ends in `/`; header names are lower case.
-    `references` are the URIs that Content-IDs of the same change set stand for.
+    `references` are the URIs that Content-IDs of the same change set stand for, `changeset` the number of its requests.
     """
 
     method: str
@@ -83,6 +85,7 @@ class Call:
     root: str
     references: Mapping[str, str] = field(default_factory=dict)
     correlation: str = field(default_factory=lambda: str(uuid.uuid4()))
+    changeset: int = 0
 
     @cached_property
     def path(self) -> str:
@@ -129,7 +132,7 @@ class Call:
         """Raise NotSupported for a header that would change what the request means."""
         for name in self.headers:
             unknown = name.startswith("mscrm") and name not in _HARMLESS
-            if unknown or name == "callerobjectid":
+            if unknown:
                 raise NotSupported(f"the header {name}")
         if self.headers.get("mscrm.suppressduplicatedetection", "").lower() == "false":
             raise NotSupported("duplicate detection (MSCRM.SuppressDuplicateDetection: false)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -39,9 +40,17 @@ class FhirServer(Control):
     """
 
     def __init__(
-        self, store: Store, options: Options, *, base_url: str | None, transport: httpx.AsyncBaseTransport | None
+        self,
+        store: Store,
+        options: Options,
+        *,
+        base_url: str | None,
+        transport: httpx.AsyncBaseTransport | None,
+        call_ms: float,
+        entry_ms: float,
     ) -> None:
         self.store = store
+        self.call_ms, self.entry_ms = call_ms, entry_ms
         self.subscriptions = Subscriptions(store, transport)
         self.on_change: list[Callable[[dict[str, str]], None]] = []
         self._options = options
@@ -65,13 +74,15 @@ class FhirServer(Control):
             _check_headers(request)
             body = await _body(request)
             mark = len(self.store.log)
-            response = self._answer(request, body, base)
+            response, entries = self._answer(request, body, base)
         except FhirError as error:
             response = _respond(error.outcome(), error.status)
             if error.etag is not None:
                 response.headers["ETag"] = error.etag
             return response
         self._tell(mark)
+        if pause := self.call_ms + entries * self.entry_ms:
+            await asyncio.sleep(pause / 1000)
         return response
 
     def _tell(self, mark: int) -> None:
@@ -84,16 +95,17 @@ class FhirServer(Control):
                 listener(change)
             self.subscriptions.committed(version)
 
-    def _answer(self, request: Request, body: bytes, base: str) -> Response:
+    def _answer(self, request: Request, body: bytes, base: str) -> tuple[Response, int]:
+        """Carry out a request; returns its answer and the number of interactions in it."""
         preference = _preference(request)
         raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
         url = raw.decode("latin-1").strip("/")
         if request.method in ("GET", "HEAD") and url == "metadata":
-            return _respond(capability_statement(base), 200)
+            return _respond(capability_statement(base), 200), 1
         if request.method == "POST" and not url:
             representation = preference != "minimal"
             answers = run_bundle(self.store, self._options, parse(body), base=base, representation=representation)
-            return _respond(answers, 200)
+            return _respond(answers, 200), len(answers.get("entry", ()))
         query = request.url.query
         resource = None
         shown_url = url
@@ -112,7 +124,7 @@ class FhirServer(Control):
         )
         reply = carry_out(self.store, self._options, call)
         shown_url += f"?{query}" if query else ""
-        return _reply(reply, base=base, url=shown_url, preference=preference, method=request.method)
+        return _reply(reply, base=base, url=shown_url, preference=preference, method=request.method), 1
 
 
 def create_app(
@@ -123,13 +135,16 @@ def create_app(
     entry_limit: int | None = None,
     clock: Callable[[], datetime] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
+    call_ms: float = 0,
+    entry_ms: float = 0,
 ) -> FhirServer:
     """Make an empty server.
 
     `base_url` is what its own URLs begin with (default: what the request was sent to). `identical_put`: whether a
     PUT that changes nothing makes a version. `conflict_status`: the answer to a stale If-Match. `entry_limit`: a
     bundle with more entries is answered 400. `clock` gives `meta.lastUpdated`. `transport` carries notifications to the
-    hooks of Subscriptions (default: the network).
+    hooks of Subscriptions (default: the network). `call_ms` and `entry_ms` are the time each call takes and, on top, each
+    entry of a bundle (one for a call that is no bundle).
     """
     if identical_put not in ("version", "same"):
         raise ValueError(f"identical_put: {identical_put!r} is not one of version, same")
@@ -137,7 +152,7 @@ def create_app(
         raise ValueError(f"conflict_status: {conflict_status!r} is not one of 409, 412")
     store = Store(clock=clock, keep_identical=identical_put == "same", check=_check)
     options = Options(conflict_status=conflict_status, entry_limit=entry_limit)
-    return FhirServer(store, options, base_url=base_url, transport=transport)
+    return FhirServer(store, options, base_url=base_url, transport=transport, call_ms=call_ms, entry_ms=entry_ms)
 
 
 def _check(resource: dict[str, Any]) -> None:

@@ -87,10 +87,15 @@ async def test_endpoints_that_cannot_work_are_refused(
 
 @pytest.mark.parametrize(
     ("change", "status"),
-    [({"mode": 0}, 501), ({"stage": 20}, 400), ({"stage": None}, 400), ({"sdkmessageid@odata.bind": None}, 400)],
+    [
+        ({"mode": 0, "stage": 10}, 501),
+        ({"stage": 20}, 400),
+        ({"stage": None}, 400),
+        ({"sdkmessageid@odata.bind": None}, 400),
+    ],
 )
 async def test_steps_that_cannot_work_are_refused(api: httpx.AsyncClient, change: dict[str, Any], status: int) -> None:
-    """Synchronous steps are 501; an asynchronous one outside stage 40 or without a message is 400."""
+    """Steps before validation are 501; an asynchronous one outside stage 40 or without a message is 400."""
     endpoint, step_url = await register(api)
     answer = await api.patch(step_url, json=change)
     assert answer.status_code == status, answer.text

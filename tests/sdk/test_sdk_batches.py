@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from PowerPlatform.Dataverse.aio.async_client import AsyncDataverseClient
 
+pytest_plugins = ["sdk_kit"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

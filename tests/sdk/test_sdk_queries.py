@@ -12,6 +12,7 @@ from PowerPlatform.Dataverse.core.errors import HttpError
 from PowerPlatform.Dataverse.models.filters import col
 from PowerPlatform.Dataverse.models.query_builder import ExpandOption
 
+pytest_plugins = ["sdk_kit"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

@@ -13,6 +13,7 @@ from PowerPlatform.Dataverse.aio.async_client import AsyncDataverseClient
 from PowerPlatform.Dataverse.core.errors import HttpError
 from PowerPlatform.Dataverse.models.upsert import UpsertItem
 
+pytest_plugins = ["sdk_kit"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 

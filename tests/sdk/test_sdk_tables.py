@@ -18,6 +18,7 @@ from PowerPlatform.Dataverse.models.relationship import (
     OneToManyRelationshipMetadata,
 )
 
+pytest_plugins = ["sdk_kit"]
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
