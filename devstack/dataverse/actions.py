@@ -23,6 +23,11 @@ from devstack.dataverse.solutions import Solutions
 from devstack.dataverse.wire import Answer, Call, answer
 
 _PUBLISHED: Final = ("entities", "ribbons", "dashboards", "optionsets", "sitemaps", "webresources")
+UNSETTLED: Final = (
+    "CreateEntities answers 204; its tables are made together or not at all.",
+    "BulkDelete is over when it answers: its job is there as succeeded, its rows are gone.",
+)
+"""What no page settles, and how it is here."""
 
 
 class Actions:

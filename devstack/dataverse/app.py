@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -217,6 +217,29 @@ def _as_sent(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
     return (raw + b"?" + query if query else raw).decode("latin-1")
+
+
+SWITCHES: Final[Mapping[str, str]] = {
+    "database": "the SQLite file, or `:memory:`",
+    "metadata": "the facts file; none is the shipped one",
+    "extra": "further facts files",
+    "base_url": "what URLs begin with where a request has no Host",
+    "webhook_transport": "what carries deliveries instead of the network",
+    "call_ms": "what each call takes",
+    "operation_ms": "what each operation in a call takes on top",
+    "bulk_row_ms": "what each row of a bulk action takes on top; none is as an operation",
+    "protection": "the limits of service protection; none protects nothing",
+    "no_bulk": "tables without bulk actions",
+    "open_row": "what a read meets that finds a row of an open transaction (inferred): `not-found` or `time-out`",
+    "sql_timeout": "seconds that a write waits for a row of an open transaction",
+    "delta_days": "days that a delta token lives",
+    "key_ms": "what the index of a new alternate key takes",
+    "customization_ms": "what a customization takes, while others are refused",
+    "clock": "seconds for these times",
+    "wall_clock": "seconds since the epoch, for delta tokens and keys",
+    "sleep": "what waits",
+}
+"""What each argument of `create_app` is."""
 
 
 def create_app(

@@ -37,6 +37,13 @@ MAX_KEY_BYTES: Final = 900
 MAX_COLUMNS: Final = 1000
 _KEY_TYPES: Final = {"Decimal": 13, "Integer": 4, "DateTime": 8, "Lookup": 16, "Picklist": 4, "String": 0}
 """Types that a key may have, with the bytes of each; a text has two for each character."""
+UNSETTLED: Final = (
+    "A table stays while another table's lookup leads to it, or a step is registered on it (0x8004F01F).",
+    "A key that is not active is, in a URL, no key at all: the same 400 as for columns that are none.",
+    "A key's index is pending for the first half of its time and in progress for the second.",
+    "While a transaction waits for a synchronous step, customizations are refused as if another one ran.",
+)
+"""What no page settles, and how it is here."""
 _KEY: Final = ("SchemaName", "LogicalName", "DisplayName", "KeyAttributes", "EntityLogicalName", "MetadataId")
 
 

@@ -59,6 +59,15 @@ _NOT_HERE: Final = {
     "DataSourceId": "virtual tables",
 }
 """Properties with an effect that the emulator does not have; empty ones say nothing."""
+UNSETTLED: Final = (
+    "An organization has one language, 1033: of a label in several languages that text is kept, else the first.",
+    "A yes/no column without DefaultValue is no, and a choice its DefaultFormValue, where a create says nothing.",
+    "The Precision of a number is kept and told; values are not rounded to it.",
+    "A date with Format DateOnly and the behavior UserLocal is a date and time on the wire.",
+    "Labels and limits that change are in effect at once, before they are published.",
+    "A schema name needs a publisher's prefix, and with MSCRM.SolutionUniqueName that of the solution's publisher.",
+)
+"""What no page settles, and how it is here."""
 
 
 class Body:

@@ -26,6 +26,11 @@ PUBLISHER: Final = metadata_id("publisher", "default")
 SOLUTION: Final = metadata_id("solution", "default")
 _COMPONENTS: Final = {"systemform": FORM, "sdkmessageprocessingstep": STEP, "serviceendpoint": ENDPOINT}
 _MAIN: Final = 2
+UNSETTLED: Final = (
+    "A form that is changed shows its old XML until it is published; only RetrieveUnpublishedMultiple shows the new one.",
+    "A solution that MSCRM.SolutionUniqueName names and that is not there is 400 (0x80040203).",
+)
+"""What no page settles, and how it is here."""
 _MEMO: Final = {"type": "Memo", "maxLength": 1048576}
 _TIME: Final = {"type": "DateTime", "format": "DateAndTime"}
 _YES_NO: Final = {"type": "Boolean", "readOnly": True}

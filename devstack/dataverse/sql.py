@@ -29,6 +29,10 @@ _ELSEWHERE: Final = frozenset(
     {*("JOIN", "INNER", "LEFT", "GROUP", "HAVING", "UNION", "OFFSET", "BETWEEN", "DISTINCT", "CASE", "EXISTS")}
 )
 _MAX_DEPTH: Final = 40
+UNSETTLED: Final = (
+    "Rows of SQL have the columns by the names or aliases of the SELECT, lookups as GUIDs; more than 5000 come in pages.",
+)
+"""What no page settles, and how it is here."""
 
 
 @dataclass(slots=True)

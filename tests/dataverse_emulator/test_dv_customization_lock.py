@@ -1,8 +1,4 @@
-"""Customizations go one at a time: one that begins while another runs is refused with 429 and 0x80071151.
-
-Anchor: Microsoft's support article on concurrent solution operations; the status 429 is what public provisioning scripts
-meet.
-"""
+"""Customizations go one at a time: one that begins while another runs is refused with 429 and 0x80071151 (support: concurrent solution operations; the status 429 is what public scripts meet)."""
 
 from __future__ import annotations
 

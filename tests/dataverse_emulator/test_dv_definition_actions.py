@@ -1,7 +1,4 @@
-"""Actions about tables: CreateEntities, BulkDelete and RetrieveMetadataChanges.
-
-Anchor: what Microsoft's own Python SDK (PowerPlatform-Dataverse-Client 1.1.0) sends and expects.
-"""
+"""Actions about tables: CreateEntities, BulkDelete and RetrieveMetadataChanges (what PowerPlatform-Dataverse-Client 1.1.0 sends and expects)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Definitions can be read: enough to learn sets, columns, options, keys and navigation properties."""
+"""Definitions can be read: enough to learn sets, columns, options, keys and navigation properties (docs: webapi/create-update-entity-definitions-using-web-api.md)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Tables and columns made, changed and removed over the API are there at once, and stay.
-
-Anchor: Microsoft's pages "Create and update table definitions" and "… column definitions using the Web API", and its list
-of service error codes.
-"""
+"""Tables and columns made, changed and removed over the API are there at once, and stay (docs: webapi/create-update-entity-definitions-using-web-api.md, webapi/create-update-column-definitions-using-web-api.md, data-service-errors.md)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""An alternate key asked for over the API becomes usable when its index is made, and not before.
-
-Anchor: Microsoft's page "Define alternate keys for a table": limits, index status, reactivation; the codes are those of
-its list of service errors.
-"""
+"""An alternate key asked for over the API becomes usable when its index is made, and not before (docs: define-alternate-keys-entity.md, data-service-errors.md)."""
 
 from __future__ import annotations
 

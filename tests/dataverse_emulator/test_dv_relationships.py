@@ -1,8 +1,4 @@
-"""One-to-many relationships made over the API: the lookup, its property names, and what deleting the parent does.
-
-Anchor: Microsoft's pages "Create and update table relationships using the Web API" and "Navigation properties", and its
-list of service error codes.
-"""
+"""One-to-many relationships made over the API: the lookup, its property names, and what deleting the parent does (docs: webapi/create-update-entity-relationships-using-web-api.md, webapi/web-api-navigation-properties.md, data-service-errors.md)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Publishers, solutions with their components, and main forms whose changes are seen when they are published.
-
-Anchor: Microsoft's pages on optional parameters (MSCRM.SolutionUniqueName), the tables publisher, solution,
-solutioncomponent and systemform, the actions PublishXml and PublishAllXml, and the function RetrieveUnpublishedMultiple.
-"""
+"""Publishers, solutions with their components, and main forms whose changes are seen when they are published (docs: webapi/create-update-entity-definitions-using-web-api.md, reference of systemform, solution, publisher)."""
 
 from __future__ import annotations
 

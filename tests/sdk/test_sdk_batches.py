@@ -1,7 +1,4 @@
-"""The official Python SDK sends batches: rows, tables, change sets, and on after errors.
-
-Anchor: PowerPlatform-Dataverse-Client 1.1.0, which Microsoft runs against Dataverse itself.
-"""
+"""The official Python SDK sends batches: rows, tables, change sets, and on after errors (PowerPlatform-Dataverse-Client 1.1.0)."""
 
 from __future__ import annotations
 

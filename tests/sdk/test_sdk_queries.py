@@ -1,7 +1,4 @@
-"""The official Python SDK queries: lists, pages, the query builder, FetchXML and SQL.
-
-Anchor: PowerPlatform-Dataverse-Client 1.1.0, which Microsoft runs against Dataverse itself.
-"""
+"""The official Python SDK queries: lists, pages, the query builder, FetchXML and SQL (PowerPlatform-Dataverse-Client 1.1.0)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The official Python SDK writes and reads rows, one and many, by id and by alternate key.
-
-Anchor: PowerPlatform-Dataverse-Client 1.1.0, which Microsoft runs against Dataverse itself.
-"""
+"""The official Python SDK writes and reads rows, one and many, by id and by alternate key (PowerPlatform-Dataverse-Client 1.1.0)."""
 
 from __future__ import annotations
 

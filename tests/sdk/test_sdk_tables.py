@@ -1,7 +1,4 @@
-"""The official Python SDK makes, reads, changes and removes tables, columns, relationships and alternate keys.
-
-Anchor: PowerPlatform-Dataverse-Client 1.1.0, which Microsoft runs against Dataverse itself.
-"""
+"""The official Python SDK makes, reads, changes and removes tables, columns, relationships and alternate keys (PowerPlatform-Dataverse-Client 1.1.0)."""
 
 from __future__ import annotations
 
