@@ -31,7 +31,7 @@ from devstack.dataverse.service import Service
 from devstack.dataverse.tracking import DAYS
 from devstack.dataverse.troubles import TROUBLES, Struck
 from devstack.dataverse.webhooks import Mishaps, Webhooks
-from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, refusal
+from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, condition, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
 MAX_URL: Final = 32768
@@ -88,7 +88,13 @@ class Emulator(Control):
         )
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
-            self.store, self._service.carry_out, self.webhooks, open_row=open_row, patience=sql_timeout
+            self.store,
+            self._carry_out,
+            self.webhooks,
+            overtaken=self._overtaken,
+            save=self._service.save,
+            open_row=open_row,
+            patience=sql_timeout,
         )
         self._batches = Batches(self.pipeline, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
@@ -98,6 +104,7 @@ class Emulator(Control):
             snapshot=self.store.snapshot,
             restore=self._restore,
             named=TROUBLES,
+            operations=True,
             dials={
                 "webhooks": Dial(self._told_webhooks, self._take_mishaps),
                 "limits": Dial(self.guard.told, self.guard.take),
@@ -135,6 +142,17 @@ class Emulator(Control):
         fault = self.strike(call.method, ROOT + call.target, inside=True)
         return Struck(fault) if fault is not None else None
 
+    def _overtaken(self, call: Call) -> bool:
+        """Tell whether a fault lets somebody else save the row first; only a write that names a version can be."""
+        version = condition(call, "if-match") if "if-match" in call.headers else None
+        return isinstance(version, int) and self.strike(call.method, ROOT + call.target, effect="overtake") is not None
+
+    def _carry_out(self, call: Call) -> Answer:
+        answered = self._service.carry_out(call)
+        if (fault := self.strike(call.method, ROOT + call.target, effect="undo")) is not None:
+            raise Struck(fault)
+        return answered
+
     def _start_again(self) -> None:
         self.guard.reset()
         self.webhooks.reset()
@@ -170,7 +188,7 @@ class Emulator(Control):
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
         self._lock.request()
-        async with self.guard.serving(call.headers.get("cookie", "")) as visit:
+        async with self.guard.serving(call.headers) as visit:
             if visit.refused:
                 answered = refusal(visit.refused, NO_WORK)
             else:

@@ -29,10 +29,18 @@ class _Held(Exception):
     """The operation needs a row of an open transaction."""
 
 
+class _Overtaken(Exception):
+    """Somebody else saves a row that the operation is about to write; `args` is the call."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self.call = call
+
+
 class Pipeline:
     """Carries out operations; `carry_out` does one inside an open transaction, raising DataverseError.
 
-    `patience` is how many seconds an operation waits for a row of an open transaction.
+    `overtaken` is asked of each operation whether somebody else saves its row first, which `save` then does. `patience` is how many seconds an operation waits for a row of an open transaction.
     """
 
     def __init__(
@@ -41,6 +49,8 @@ class Pipeline:
         carry_out: Callable[[Call], Answer],
         webhooks: Webhooks,
         *,
+        overtaken: Callable[[Call], bool],
+        save: Callable[[Call], None],
         open_row: OpenRow = "not-found",
         patience: float = SQL_TIMEOUT,
     ) -> None:
@@ -48,6 +58,7 @@ class Pipeline:
         self._store = store
         self._carry_out = carry_out
         self._webhooks = webhooks
+        self._overtaken, self._save = overtaken, save
 
     async def alone(self, call: Call) -> Answer:
         """Carry out one operation in a transaction of its own; raises DataverseError."""
@@ -58,11 +69,15 @@ class Pipeline:
         return await self.transact(work)
 
     async def transact(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do all of the work or nothing; from the start again when it had to wait for somebody else's transaction."""
+        """Do all of the work or nothing; from the start again when somebody else's transaction came between."""
         while True:
             try:
                 with self._store.transaction():
                     return await work()
+            except _Overtaken as by_somebody:
+                with self._store.transaction():
+                    self._save(by_somebody.call)
+                continue
             except _Held:
                 pass
             try:
@@ -74,6 +89,8 @@ class Pipeline:
     async def step(self, call: Call) -> Answer:
         """Carry out one operation inside an open transaction, its synchronous steps with it; raises DataverseError."""
         before = self._store.mark()
+        if self._overtaken(call):
+            raise _Overtaken(call)
         try:
             answered = self._carry_out(call)
         except (ObjectDoesNotExist, RecordNotFoundByEntityKey) as error:

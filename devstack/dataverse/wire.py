@@ -173,9 +173,7 @@ def answer(status: int, document: Any, headers: Mapping[str, str] | None = None)
 
 def refusal(error: DataverseError, work: Work = ONE_OPERATION) -> Answer:
     """Answer with the error object."""
-    answered = answer(
-        error.status, {"error": {"code": error.code, "message": error.message}}, {"REQ_ID": str(uuid.uuid4())}
-    )
+    answered = answer(error.status, error.document, {"REQ_ID": str(uuid.uuid4()), **error.headers})
     answered.work = work
     return answered
 
