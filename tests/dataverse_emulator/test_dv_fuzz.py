@@ -281,3 +281,82 @@ def test_definitions_in_snapshots(emulator: Emulator, document: object) -> None:
         pass
     finally:
         emulator.store.reset()
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "SELECT ",
+                "TOP ",
+                "3 ",
+                "FROM ",
+                "contact ",
+                "WHERE ",
+                "lastname ",
+                "gendercode ",
+                "createdon ",
+                "= ",
+                "<> ",
+            ),
+            *(
+                "'x' ",
+                "'2020-01-01' ",
+                "IN (",
+                ") ",
+                "1",
+                ", ",
+                "AND ",
+                "OR ",
+                "NOT ",
+                "IS NULL ",
+                "LIKE ",
+                "COUNT(*) ",
+                ".",
+            ),
+            *("ORDER BY ", "AS ", "\x00", "(", "'"),
+        ]
+    )
+    | TEXT,
+    max_size=14,
+).map("".join)
+ELEMENTS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '<attribute name="lastname"/>',
+                '<attribute name="x"/>',
+                "<all-attributes/>",
+                '<order attribute="createdon"/>',
+            ),
+            *("<filter>", "</filter>", '<filter type="or">', "</link-entity>", "<value>1</value>", "&lt;", "<x/>"),
+            '<link-entity name="account" from="accountid" to="parentcustomerid" alias="a">',
+            *(
+                f'<condition attribute="{column}" operator="{operator}" value="{value}"/>'
+                for column, operator, value in (
+                    ("lastname", "like", "[z-a]"),
+                    ("createdon", "gt", "2020"),
+                    ("annualincome", "eq", "1e400"),
+                    ("contactid", "in", "x"),
+                )
+            ),
+        ]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@brief
+@given(words=WORDS, elements=ELEMENTS, attributes=st.sampled_from(["", 'top="1"', 'count="2" page="2"', 'page="0"']))
+def test_statements(emulator: Emulator, words: str, elements: str, attributes: str) -> None:
+    """Any words as SQL, and any elements as FetchXML, get an answer."""
+    for option, text in (
+        ("sql", words),
+        ("sql", f"SELECT lastname FROM contact WHERE {words}"),  # noqa: S608 - goes to the reader under test
+        ("fetchXml", words),
+        (
+            "fetchXml",
+            f'<fetch {attributes}><entity name="contact"><attribute name="lastname"/>{elements}</entity></fetch>',
+        ),
+    ):
+        fine(send(emulator, "GET", f"contacts?{option}={quote(text.encode('utf-8', 'replace'))}"))
