@@ -140,11 +140,16 @@ class World:
                 count += 1
         return count
 
+    def beside(self) -> Relay:
+        """Return the relay in another process: it has the same store, and nothing of this one's memory."""
+        relay = Relay(self.relay.settings, store=self.store, seams=self.relay.seams)
+        relay.__dict__["maps"] = self.relay.maps
+        return relay
+
     async def restart(self) -> None:
         """Start the relay anew on what it kept, as after a crash: nothing of the old one's memory is left."""
         old = self.relay
-        self.relay = Relay(old.settings, store=self.store, seams=old.seams)
-        self.relay.__dict__["maps"] = old.maps
+        self.relay = self.beside()
         for client in ("dataverse", "fhir"):
             if client in old.__dict__:
                 await old.__dict__[client].aclose()
