@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from devstack.control import Control, Dial
 from devstack.dataverse import system
 from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
+from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
 from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
@@ -61,6 +62,9 @@ class Emulator(Control):
         protection: Protection,
         latency: Latency,
         no_bulk: Collection[str],
+        extra: Sequence[Path],
+        key_ms: float,
+        customization_ms: float,
         open_row: OpenRow,
         sql_timeout: float,
         delta_days: float,
@@ -68,15 +72,20 @@ class Emulator(Control):
         wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
     ) -> None:
-        mapped = load(metadata)
-        self.metadata = Metadata([*mapped, *system.tables([table.name for table in mapped])])
+        mapped = load(metadata, *extra)
+        self.metadata = Metadata(mapped, system.tables)
         self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata, no_bulk))
         self.webhooks = Webhooks(self.store, webhook_transport)
         self.store.committed = self.webhooks.publish
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
-        self._service = Service(self.metadata, self.store, wall_clock=wall_clock, delta_days=delta_days)
+        self._lock = Lock(clock, customization_ms, lambda: self.store.held)
+        self._sleep = sleep
+        customizing = Customizing(self.store, wall_clock, key_ms)
+        self._service = Service(
+            self.metadata, self.store, customizing, self._lock, wall_clock=wall_clock, delta_days=delta_days
+        )
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
             self.store,
@@ -178,11 +187,14 @@ class Emulator(Control):
             self._root(request),
         )
         call.correlation = guid(call.headers.get("x-ms-correlation-id")) or call.correlation
+        self._lock.request()
         async with self.guard.serving(call.headers) as visit:
             if visit.refused:
                 answered = refusal(visit.refused, NO_WORK)
             else:
                 answered = visit.done(await self._route(call, _as_sent(request.scope)))
+            if pause := self._lock.pause:
+                await self._sleep(pause / 1000)
         answered.headers.update(self.guard.headers(visit))
         answered.headers.setdefault("x-ms-service-request-id", call.correlation)
         response = Response(answered.body, answered.status)
@@ -225,6 +237,29 @@ def _as_sent(scope: Scope) -> str:
     return (raw + b"?" + query if query else raw).decode("latin-1")
 
 
+SWITCHES: Final[Mapping[str, str]] = {
+    "database": "the SQLite file, or `:memory:`",
+    "metadata": "the facts file; none is the shipped one",
+    "extra": "further facts files",
+    "base_url": "what URLs begin with where a request has no Host",
+    "webhook_transport": "what carries deliveries instead of the network",
+    "call_ms": "what each call takes",
+    "operation_ms": "what each operation in a call takes on top",
+    "bulk_row_ms": "what each row of a bulk action takes on top; none is as an operation",
+    "protection": "the limits of service protection; none protects nothing",
+    "no_bulk": "tables without bulk actions",
+    "open_row": "what a read meets that finds a row of an open transaction (inferred): `not-found` or `time-out`",
+    "sql_timeout": "seconds that a write waits for a row of an open transaction",
+    "delta_days": "days that a delta token lives",
+    "key_ms": "what the index of a new alternate key takes",
+    "customization_ms": "what a customization takes, while others are refused",
+    "clock": "seconds for these times",
+    "wall_clock": "seconds since the epoch, for delta tokens and keys",
+    "sleep": "what waits",
+}
+"""What each argument of `create_app` is."""
+
+
 def create_app(
     *,
     database: str = ":memory:",
@@ -236,6 +271,9 @@ def create_app(
     bulk_row_ms: float | None = None,
     protection: Protection | None = None,
     no_bulk: Collection[str] = (),
+    extra: Sequence[Path] = (),
+    key_ms: float = 100,
+    customization_ms: float = 0,
     open_row: OpenRow = "not-found",
     sql_timeout: float = SQL_TIMEOUT,
     delta_days: float = DAYS,
@@ -245,13 +283,15 @@ def create_app(
 ) -> Emulator:
     """Build the emulator of one organization.
 
-    `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one); `base_url` stands in
-    where a request has no Host; `webhook_transport` carries deliveries instead of the network. `call_ms` and
+    `database` is a SQLite file or `:memory:`; `metadata` a facts file (default: the shipped one) and `extra` others
+    whose tables are added; `base_url` stands in where a request has no Host; `webhook_transport` carries deliveries
+    instead of the network. An alternate key asked for over the API is usable `key_ms` later, by `wall_clock` (seconds
+    since the epoch); a customization takes `customization_ms`, while others are refused with 429. `call_ms` and
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
     each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
     that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
-    Delta tokens expire after `delta_days` by `wall_clock` (seconds since the epoch). `clock` (seconds) and `sleep` serve
-    `protection` and the times of calls. Raises ValueError naming the file and table for facts that are wrong.
+    Delta tokens expire after `delta_days` by `wall_clock`. `clock` (seconds) and `sleep` serve `protection` and the times
+    of calls. Raises ValueError naming the file, the table and the key for facts that are wrong.
     """
     return Emulator(
         database=database,
@@ -261,6 +301,9 @@ def create_app(
         protection=protection or Protection(),
         latency=Latency(call_ms, operation_ms, bulk_row_ms),
         no_bulk=no_bulk,
+        extra=extra,
+        key_ms=key_ms,
+        customization_ms=customization_ms,
         open_row=open_row,
         sql_timeout=sql_timeout,
         delta_days=delta_days,

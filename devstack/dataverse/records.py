@@ -52,6 +52,9 @@ class Records:
     def create(self, table: Table, changes: Changes, origin: Origin) -> Row:
         """Add a row and return it; raises DuplicateRecord, DuplicateRecordEntityKey, InvalidStatus."""
         values = dict(changes.values)
+        for column, value in table.defaults.items():
+            if column not in values:
+                values[column] = value
         row_id = values.get(table.primary_id) or str(uuid.uuid4())
         if row_id == NULL_ID:
             raise InvalidArgument(f"'{NULL_ID}' is no primary key of '{table.name}'.")

@@ -7,6 +7,7 @@ belongs to one thread, so requests never see each other's half-done work.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +18,13 @@ from functools import lru_cache
 from typing import Any, Final
 
 from devstack.dataverse.columns import EXACT, fits
-from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey
-from devstack.dataverse.metadata import TEXTS, Column, Key, Metadata, Table
+from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey, NotSupported
+from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table, facts
+from devstack.dataverse.metadata import table as build
 
 Row = dict[str, Any]
 _FAILED: Final = "UNIQUE constraint failed: "
+_DEFINITIONS: Final = '"$definitions"'
 _DELETED: Final = "deleted rows"
 """The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
 _BEGINNING: Final = ""
@@ -104,6 +107,7 @@ class Store:
         self._suspended: list[Kept] = []
         self._waiting: list[asyncio.Future[None]] = []
         self._indexed: set[tuple[str, str]] = set()
+        self._redefined = False
         self._connection = sqlite3.connect(
             database, isolation_level=None, cached_statements=1024, check_same_thread=False
         )
@@ -112,16 +116,16 @@ class Store:
         self._connection.create_function("dvlike", 2, _like, deterministic=True)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")
+        self._connection.execute(
+            f"CREATE TABLE IF NOT EXISTS {_DEFINITIONS} (name TEXT PRIMARY KEY, facts TEXT NOT NULL)"
+        )
+        if self._one(f"SELECT COUNT(*) FROM {_DEFINITIONS}"):
+            self._load_definitions()
         for table in metadata.tables.values():
             self._create(table)
-            for key in table.keys:
-                self.create_key(table, key)
         self._connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
         )
-        self._references = [
-            (table, column) for table in metadata.tables.values() for column in table.columns.values() if column.targets
-        ]
         self._version = max(
             self._one(f'SELECT MAX(version) FROM "{_DELETED}"') or 0,
             *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables),
@@ -146,6 +150,67 @@ class Store:
         present = {row[1] for row in self._connection.execute(f'PRAGMA table_info("{table.name}")')}
         for name in columns.keys() - present:
             self._connection.execute(f'ALTER TABLE "{table.name}" ADD COLUMN "{name}" {columns[name]}')
+        for key in table.keys:
+            if key.active:
+                self.create_key(table, key)
+
+    # definitions: of the tables that differ from what they were made as
+
+    def _load_definitions(self) -> None:
+        found = self._connection.execute(f"SELECT name, facts FROM {_DEFINITIONS}").fetchall()
+        self.metadata.redefine({name: build(name, json.loads(text)) for name, text in found})
+
+    def definitions(self) -> dict[str, Any]:
+        """Return the facts of the tables that were made or changed since the organization began."""
+        found = self._connection.execute(f"SELECT name, facts FROM {_DEFINITIONS} ORDER BY name").fetchall()
+        return {name: json.loads(text) for name, text in found}
+
+    def define(self, table: Table) -> None:
+        """Add a table, or put it in the place of the one of its name: columns and keys that are new are made."""
+        self._redefined = True
+        self._connection.execute(f"REPLACE INTO {_DEFINITIONS} VALUES (?, ?)", (table.name, json.dumps(facts(table))))
+        self._create(table)
+        self._load_definitions()
+
+    def undefine(self, name: str) -> None:
+        """Remove a table that was added, with its rows."""
+        self._redefined = True
+        self._connection.execute(f"DELETE FROM {_DEFINITIONS} WHERE name = ?", (name,))
+        self._connection.execute(f'DELETE FROM "{_DELETED}" WHERE name = ?', (name,))
+        self._connection.execute(f'DROP TABLE "{name}"')
+        self._indexed.clear()
+        self._load_definitions()
+
+    def drop_column(self, table: Table, column: Column) -> None:
+        """Remove a column's values; its definition is another matter."""
+        self._connection.execute(f'DROP INDEX IF EXISTS "index {table.name} {column.name}"')
+        self._indexed.clear()
+        for name, _ in _definitions(table, column):
+            self._connection.execute(f'ALTER TABLE "{table.name}" DROP COLUMN "{name}"')
+
+    def drop_key(self, table: Table, key: Key) -> None:
+        """Let rows be alike in the columns of a key from now on."""
+        self._connection.execute(f'DROP INDEX IF EXISTS "key {table.name} {key.name}"')
+
+    def _restore_definitions(self, document: Any) -> None:
+        """Make these the definitions that differ from the beginning; raises ValueError for anything else."""
+        current = self.definitions()
+        if document == current:
+            return
+        if not isinstance(document, dict):
+            raise ValueError("definitions: not an object of tables")  # noqa: TRY004 - one error for bad input
+        tables = {name: _restored_table(name, each) for name, each in document.items()}
+        self._redefined = True
+        self._indexed.clear()
+        self._connection.execute(f"DELETE FROM {_DEFINITIONS}")
+        for name in current.keys() | tables.keys():
+            self._connection.execute(f'DROP TABLE IF EXISTS "{name}"')
+        for name, table in tables.items():
+            self._connection.execute(f"INSERT INTO {_DEFINITIONS} VALUES (?, ?)", (name, json.dumps(facts(table))))
+        self._load_definitions()
+        for name in current.keys() | tables.keys():
+            if name in self.metadata.tables:
+                self._create(self.metadata.tables[name])
 
     def create_key(self, table: Table, key: Key) -> None:
         """Make an alternate key unique from now on; raises DuplicateRecordEntityKey when rows already break it."""
@@ -181,11 +246,14 @@ class Store:
                 self._connection.execute(f"RELEASE s{depth}")
             self._indexed.clear()
             del self._events[before:]
+            if self._redefined:
+                self._load_definitions()
             raise
         else:
             self._connection.execute("COMMIT" if depth == 0 else f"RELEASE s{depth}")
         finally:
             self._depth = depth
+            self._redefined = self._redefined and depth > 0
             if depth == 0:
                 self._writes, self._touched = [], []
         if depth == 0 and self._events:
@@ -211,8 +279,18 @@ class Store:
         touched = (pair for each in self._suspended for pair in each.touched)
         return any(name == table and row in ("", held) for name, held in touched)
 
+    @property
+    def held(self) -> bool:
+        """Tell whether a transaction is suspended."""
+        return bool(self._suspended)
+
     def suspend(self) -> Kept:
-        """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`."""
+        """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`.
+
+        Raises NotSupported when it changed definitions, which cannot be kept so.
+        """
+        if self._redefined:
+            raise NotSupported("a synchronous step in a transaction that changes definitions")
         self._connection.execute("ROLLBACK")
         self._indexed.clear()
         kept = Kept(self._writes, self._events, set(self._touched), self._began)
@@ -333,7 +411,7 @@ class Store:
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
-        for child, column in self._references:
+        for child, column in self.metadata.references:
             if table.name not in column.targets:
                 continue
             self.index(child, column.name)
@@ -361,44 +439,49 @@ class Store:
 
     def reset(self) -> None:
         """Empty the organization but for what every organization holds."""
-        self.restore(
-            {"tables": {name: [] for name in self.metadata.tables} | _grouped(self._seed(), self.next_version)}
-        )
+        with self.transaction():
+            self._restore_definitions({})
+            self.restore({"tables": _grouped(self._seed(), self.next_version)})
 
     def snapshot(self) -> dict[str, Any]:
-        """Return all rows as they are kept."""
-        return {
-            "tables": {
-                name: [
-                    {column: value for column, value in row.items() if value is not None}
-                    for row in self.query(f'SELECT * FROM "{name}"', [])
-                ]
-                for name in self.metadata.tables
-            }
+        """Return all rows as they are kept, and the tables that were made or changed."""
+        definitions = self.definitions()
+        tables = {
+            name: [
+                {column: value for column, value in row.items() if value is not None}
+                for row in self.query(f'SELECT * FROM "{name}"', [])
+            ]
+            for name in self.metadata.tables
         }
+        return {"tables": tables} | ({"definitions": definitions} if definitions else {})
 
     def restore(self, document: Any) -> None:
         """Replace all rows by those of a snapshot; raises ValueError for anything else."""
         if not isinstance(document, dict) or not isinstance(document.get("tables"), dict):
             raise ValueError('a snapshot is {"tables": {name: [row, …]}}')  # noqa: TRY004 - one error for bad input
-        if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
-            raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")
         self._drop_suspended()
         with self.transaction():
             self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
+            self._restore_definitions(document.get("definitions", {}))
+            if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
+                raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")
             for table in self.metadata.tables.values():
                 self._connection.execute(f'DELETE FROM "{table.name}"')
                 self.changed.add(table.name)
                 rows = document["tables"].get(table.name, [])
                 if not isinstance(rows, list):
                     raise ValueError(f"tables.{table.name}: not a list of rows")  # noqa: TRY004 - as above
+                known = (
+                    {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+                    if rows
+                    else {}
+                )
                 for row in rows:
-                    self._restore_row(table, row)
+                    self._restore_row(table, known, row)
             beginning = [_BEGINNING, "", self.next_version()]
             self._connection.execute(f'INSERT INTO "{_DELETED}" VALUES (?, ?, ?)', beginning)
 
-    def _restore_row(self, table: Table, row: Any) -> None:
-        known = {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+    def _restore_row(self, table: Table, known: Mapping[str, Column], row: Any) -> None:
         if not isinstance(row, dict) or not row.get(table.primary_id):
             raise ValueError(f"tables.{table.name}: a row is an object with {table.primary_id}")
         for name, value in row.items():
@@ -413,6 +496,20 @@ class Store:
             self.insert(table, row | {"versionnumber": version})
         except (DuplicateRecord, DuplicateRecordEntityKey) as error:
             raise ValueError(f"tables.{table.name}: {error}") from None
+
+
+def _restored_table(name: str, document: Any) -> Table:
+    try:
+        table = build(name, document)
+        names = [name, *table.columns, *(key.name for key in table.keys)]
+        if not {table.primary_id, table.primary_name} <= table.columns.keys():
+            raise ValueError("primaryId or primaryName is no column")  # noqa: TRY301 - told with the table's name
+        if odd := [each for each in names if not LOGICAL_NAME.fullmatch(each)]:
+            raise ValueError(f"{odd[0]!r} is no logical name")  # noqa: TRY301 - told with the table's name
+        json.dumps(facts(table))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"definitions.{name}: {type(error).__name__}: {error}") from error
+    return table
 
 
 def _duplicate(table: Table, key: Key) -> DuplicateRecordEntityKey:
@@ -432,7 +529,7 @@ def _definitions(table: Table, column: Column) -> Iterator[tuple[str, str]]:
     if column.name == table.primary_id:
         yield column.name, "TEXT PRIMARY KEY NOT NULL"
     elif column.type in TEXTS:
-        yield column.name, "TEXT COLLATE DATAVERSE"
+        yield column.name, f"TEXT COLLATE DATAVERSE{' UNIQUE' if column.unique else ''}"
     elif column.type in EXACT:
         yield column.name, "TEXT COLLATE NUMBER"
     elif column.type in {"DateTime", "Uniqueidentifier"} or column.targets:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
+from devstack.dataverse.actions import Actions
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.columns import guid
+from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.deep import DeepInsert
+from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -23,12 +26,17 @@ from devstack.dataverse.errors import (
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
 )
+from devstack.dataverse.fetchxml import OPTION as FETCHXML
+from devstack.dataverse.fetchxml import Fetch
 from devstack.dataverse.keys import Address, ById, Segment, address, record, segments
 from devstack.dataverse.metadata import Collection, Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
+from devstack.dataverse.solutions import Solutions
+from devstack.dataverse.sql import OPTION as SQL
+from devstack.dataverse.sql import PlainSql
 from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag
 
@@ -42,26 +50,42 @@ _FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "Retrieve
 class Service:
     """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
-    def __init__(self, metadata: Metadata, store: Store, *, wall_clock: Callable[[], float], delta_days: float) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        store: Store,
+        customizing: Customizing,
+        lock: Lock,
+        *,
+        wall_clock: Callable[[], float],
+        delta_days: float,
+    ) -> None:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
         self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
-        self._definitions = Definitions(metadata)
+        self._fetch, self._sql = Fetch(store), PlainSql(store)
+        self._customizing = customizing
+        self._solutions = Solutions(store)
+        self._definitions = Definitions(metadata, customizing, self._solutions, lock)
+        self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
 
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if call.method != "GET":
-            _allow(call, "$select", "$expand", "tag")
+        if self.metadata.building and not self.store.held:
+            self._customizing.settle()
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
         first = found[0]
-        if first.name in ("EntityDefinitions", "RelationshipDefinitions", "GlobalOptionSetDefinitions"):
-            return self._definitions.answer(call, found)
+        about_tables = self._definitions if first.name in DEFINITIONS else self._actions
+        if first.name in (*DEFINITIONS, *self._actions.names):
+            return about_tables.answer(call, found)
+        if call.method != "GET":
+            _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
             return self._who(call, found)
         if first.name.startswith("$") or first.name in _FUNCTIONS:
@@ -142,13 +166,22 @@ class Service:
             if rest[0].name == "$count" and len(rest) == 1:
                 _only(call, "GET")
                 return self._count(call, table)
+            if rest[0].name == "Microsoft.Dynamics.CRM.RetrieveUnpublishedMultiple" and table.name == "systemform":
+                return self._unpublished(call, table, rest)
             if rest[0].name.startswith(NAMESPACE):
                 return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
-            return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
+            return self._rows(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
+
+    def _rows(self, call: Call, table: Table) -> Answer:
+        if FETCHXML in call.options:
+            return self._fetch.answer(call, table)
+        if SQL in call.options:
+            return self._sql.answer(call, table)
+        return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
 
     def _action(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
         action = rest[0].name.removeprefix(NAMESPACE)
@@ -172,8 +205,8 @@ class Service:
     def _number(value: int) -> Answer:
         return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(value).encode())
 
-    def _list(self, call: Call, table: Table, within: Any = None) -> Answer:
-        reading = Reading(self.store, call)
+    def _list(self, call: Call, table: Table, within: Any = None, instead: Mapping[str, str] | None = None) -> Answer:
+        reading = Reading(self.store, call, instead)
         query = reading.query(table, call.options)
         rows, more, total = reading.rows(table, query, within=within)
         document: dict[str, Any] = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}"}
@@ -184,6 +217,13 @@ class Service:
             offset = (int(query.after) if query.after and query.order else 0) + len(rows)
             document["@odata.nextLink"] = reading.link(query, rows[-1], table, offset)
         return answer(200, document, _applied(call))
+
+    def _unpublished(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        """List forms as they are before they are published."""
+        _only(call, "GET")
+        if len(rest) > 1 or rest[0].words:
+            raise UnknownSegment(rest[-1].name)
+        return self._list(call, table, instead={"formxml": "unpublishedformxml"})
 
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
@@ -248,6 +288,7 @@ class Service:
         return self.store.get(table, where.id) if isinstance(where, ById) else self.store.find(table, where.values)
 
     def _written(self, call: Call, table: Table, row: Row, query: Query, *, created: bool, uri: str | None) -> Answer:
+        self._solutions.add_row(call.headers.get("mscrm.solutionuniquename"), table, row)
         uri = uri or f"{call.root}{table.entity_set}({row[table.primary_id]})"
         if not call.representation:
             return Answer(204, {"OData-Version": "4.0", "Location": uri, "OData-EntityId": uri})

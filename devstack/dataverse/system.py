@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from devstack.dataverse import solutions
 from devstack.dataverse.errors import InvalidArgument, NotSupported
 from devstack.dataverse.metadata import Metadata, Table, metadata_id, table
 
@@ -187,7 +188,7 @@ def tables(mapped: list[str]) -> list[Table]:
             "name",
             {
                 "name": _text(256),
-                "operationtype": _choice((1, "System Event")),
+                "operationtype": _choice((1, "System Event"), (13, "Bulk Delete")),
                 "messagename": _text(160),
                 "primaryentitytype": _text(64),
                 "correlationid": _ID,
@@ -204,6 +205,7 @@ def tables(mapped: list[str]) -> list[Table]:
             },
             states=_JOB_STATES,
         ),
+        *solutions.tables(),
     ]
 
 
@@ -254,22 +256,29 @@ def rows(metadata: Metadata, no_bulk: Collection[str] = ()) -> list[tuple[str, d
             },
         ),
     ]
-    for message in (*MESSAGES, *BULK_MESSAGES):
-        message_id = metadata_id("sdkmessage", message)
-        found.append(("sdkmessage", {"sdkmessageid": message_id, "name": message}))
-        found += [
-            (
-                "sdkmessagefilter",
-                {
-                    "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
-                    "primaryobjecttypecode": name,
-                    "sdkmessageid": message_id,
-                },
-            )
-            for name in metadata.tables
-            if name not in NAMES and (message in MESSAGES or name not in no_bulk)
-        ]
+    found += [("sdkmessage", {"sdkmessageid": _message(name), "name": name}) for name in (*MESSAGES, *BULK_MESSAGES)]
+    found += solutions.rows()
+    for name in metadata.tables:
+        if name not in NAMES:
+            found += rows_of_table(name, bulk=name not in no_bulk)
     return found
+
+
+def _message(name: str) -> str:
+    return metadata_id("sdkmessage", name)
+
+
+def rows_of_table(name: str, *, bulk: bool = True) -> list[tuple[str, dict[str, Any]]]:
+    """List what the organization keeps about a table: which messages it has, in bulk too, and its main form."""
+    filters = [
+        {
+            "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
+            "primaryobjecttypecode": name,
+            "sdkmessageid": _message(message),
+        }
+        for message in (*MESSAGES, *(BULK_MESSAGES if bulk else ()))
+    ]
+    return [*(("sdkmessagefilter", each) for each in filters), solutions.form(name)]
 
 
 def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
@@ -280,6 +289,7 @@ def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
                 values[column] = value
     if name == "serviceendpoint" and (creating or "authvalue" in values):
         values["isauthvalueset"] = int(bool(values.get("authvalue")))
+    solutions.complete(name, values, creating=creating)
 
 
 def check_row(name: str, row: dict[str, Any]) -> None:
@@ -292,6 +302,7 @@ def check_row(name: str, row: dict[str, Any]) -> None:
         for column in ("sdkmessageprocessingstepid", "entityalias", "imagetype", "messagepropertyname"):
             if row.get(column) is None:
                 raise InvalidArgument(f"sdkmessageprocessingstepimage: '{column}' is required.")
+    solutions.check_row(name, row)
 
 
 def _check_endpoint(row: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Every value is checked against its column: type, length, options, range, state."""
+"""Every value is checked against its column: type, length, options, range, state (docs: data-service-errors.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition."""
+"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition (docs: webapi/perform-conditional-operations-using-web-api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alternate keys are unique, whatever the case and however many write at once."""
+"""Alternate keys are unique, whatever the case and however many write at once (docs: define-alternate-keys-entity.md)."""
 
 from __future__ import annotations
 

@@ -68,6 +68,7 @@ COLUMNS = st.sampled_from(
         ),
     ]
 )
+brief = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
@@ -219,3 +220,143 @@ def test_snapshots(emulator: Emulator, document: object) -> None:
         pass
     finally:
         emulator.store.reset()
+
+
+NAMES = st.sampled_from(
+    [
+        *("SchemaName", "DisplayName", "Attributes", "OwnershipType", "HasNotes", "EntitySetName", "@odata.type"),
+        *("MaxLength", "MinValue", "MaxValue", "Precision", "Format", "FormatName", "DateTimeBehavior", "OptionSet"),
+        *("RequiredLevel", "IsPrimaryName", "DefaultValue", "DefaultFormValue", "KeyAttributes", "Lookup", "Entities"),
+        *("ReferencedEntity", "ReferencingEntity", "CascadeConfiguration", "LocalizedLabels", "Label", "Value"),
+        *("Options", "TrueOption", "IsGlobal", "ReferencingEntityNavigationPropertyName", "ParameterXml", "QuerySet"),
+        *("Criteria", "Conditions", "Values", "EntityName", "AttributeQuery", "Properties", "PropertyNames"),
+    ]
+)
+VALUES = st.sampled_from(
+    [
+        *("new_Book", "new_Name", "new_book", "contact", "lastname", "new_\ud800", "Microsoft.Dynamics.CRM."),
+        *(
+            f"Microsoft.Dynamics.CRM.{kind}AttributeMetadata"
+            for kind in ("String", "Integer", "Picklist", "Lookup", "Xml")
+        ),
+        *("Microsoft.Dynamics.CRM.OneToManyRelationshipMetadata", "<importexportxml/>", "DateOnly", "Cascade"),
+        *(1, 0, -1, 2**70, 1e300, 0.5, True, None),
+    ]
+)
+DEFINITION = st.recursive(
+    VALUES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | TEXT, inner, max_size=5),
+    max_leaves=12,
+)
+WHERE = st.sampled_from(
+    [
+        *("EntityDefinitions", "RelationshipDefinitions", "CreateEntities", "PublishXml", "BulkDelete"),
+        *("ReactivateEntityKey", "EntityDefinitions(LogicalName='contact')"),
+        "EntityDefinitions(LogicalName='contact')/Attributes",
+        "EntityDefinitions(LogicalName='contact')/Attributes(LogicalName='lastname')",
+        "EntityDefinitions(LogicalName='contact')/Keys",
+    ]
+)
+LABEL = {"LocalizedLabels": [{"Label": "x", "LanguageCode": 1033}]}
+
+
+@brief
+@given(where=WHERE, method=st.sampled_from(["POST", "PUT"]), body=st.dictionaries(NAMES, DEFINITION, max_size=6))
+def test_definitions(emulator: Emulator, where: str, method: str, body: dict[str, object]) -> None:
+    """Any JSON as a definition gets an answer, also where the rest of it is right."""
+    fine(send(emulator, method, where, json.dumps(body).encode()))
+    kind = "OneToManyRelationshipMetadata" if where.startswith("Rel") else "StringAttributeMetadata"
+    right = {"SchemaName": "new_X", "DisplayName": LABEL, "@odata.type": f"Microsoft.Dynamics.CRM.{kind}"}
+    fine(send(emulator, method, where, json.dumps(right | body).encode()))
+    fine(send(emulator, "GET", "EntityDefinitions(LogicalName='contact')?$expand=Attributes"))
+
+
+@brief
+@given(document=st.fixed_dictionaries({"tables": st.just({}), "definitions": DEFINITION | st.dictionaries(TEXT, JSON)}))
+def test_definitions_in_snapshots(emulator: Emulator, document: object) -> None:
+    """Anything as definitions of a snapshot is restored or refused with ValueError."""
+    try:
+        emulator.store.restore(document)
+    except ValueError:
+        pass
+    finally:
+        emulator.store.reset()
+
+
+WORDS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "SELECT ",
+                "TOP ",
+                "3 ",
+                "FROM ",
+                "contact ",
+                "WHERE ",
+                "lastname ",
+                "gendercode ",
+                "createdon ",
+                "= ",
+                "<> ",
+            ),
+            *(
+                "'x' ",
+                "'2020-01-01' ",
+                "IN (",
+                ") ",
+                "1",
+                ", ",
+                "AND ",
+                "OR ",
+                "NOT ",
+                "IS NULL ",
+                "LIKE ",
+                "COUNT(*) ",
+                ".",
+            ),
+            *("ORDER BY ", "AS ", "\x00", "(", "'"),
+        ]
+    )
+    | TEXT,
+    max_size=14,
+).map("".join)
+ELEMENTS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                '<attribute name="lastname"/>',
+                '<attribute name="x"/>',
+                "<all-attributes/>",
+                '<order attribute="createdon"/>',
+            ),
+            *("<filter>", "</filter>", '<filter type="or">', "</link-entity>", "<value>1</value>", "&lt;", "<x/>"),
+            '<link-entity name="account" from="accountid" to="parentcustomerid" alias="a">',
+            *(
+                f'<condition attribute="{column}" operator="{operator}" value="{value}"/>'
+                for column, operator, value in (
+                    ("lastname", "like", "[z-a]"),
+                    ("createdon", "gt", "2020"),
+                    ("annualincome", "eq", "1e400"),
+                    ("contactid", "in", "x"),
+                )
+            ),
+        ]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@brief
+@given(words=WORDS, elements=ELEMENTS, attributes=st.sampled_from(["", 'top="1"', 'count="2" page="2"', 'page="0"']))
+def test_statements(emulator: Emulator, words: str, elements: str, attributes: str) -> None:
+    """Any words as SQL, and any elements as FetchXML, get an answer."""
+    for option, text in (
+        ("sql", words),
+        ("sql", f"SELECT lastname FROM contact WHERE {words}"),  # noqa: S608 - goes to the reader under test
+        ("fetchXml", words),
+        (
+            "fetchXml",
+            f'<fetch {attributes}><entity name="contact"><attribute name="lastname"/>{elements}</entity></fetch>',
+        ),
+    ):
+        fine(send(emulator, "GET", f"contacts?{option}={quote(text.encode('utf-8', 'replace'))}"))

@@ -1,4 +1,4 @@
-"""Naming one record in a URL: declared keys only, and no character that the web server refuses."""
+"""Naming one record in a URL: declared keys only, and no character that the web server refuses (docs: use-alternate-key-reference-record.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets."""
+"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets (docs: webapi/web-api-navigation-properties.md, webapi/associate-disassociate-entities-using-web-api.md)."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ ID = "11111111-2222-3333-4444-555555555555"
     ("method", "path", "feature"),
     [
         ("POST", "contacts/Microsoft.Dynamics.CRM.DeleteMultiple", "the action DeleteMultiple"),
-        ("GET", "contacts?fetchXml=%3Cfetch/%3E", "the query option fetchXml"),
         ("GET", "contacts?savedQuery=x", "the query option savedQuery"),
         ("GET", "contacts?$apply=groupby((lastname))", "the query option $apply"),
         ("GET", "contacts?$search=x", "the query option $search"),

@@ -1,4 +1,4 @@
-"""PATCH creates or updates, by primary key or by alternate key."""
+"""PATCH creates or updates, by primary key or by alternate key (docs: use-upsert-insert-update-record.md)."""
 
 from __future__ import annotations
 
