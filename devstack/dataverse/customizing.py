@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from devstack.dataverse import system
 from devstack.dataverse.columns import now
-from devstack.dataverse.definition_bodies import Body, Relationship
+from devstack.dataverse.definition_body import Body
 from devstack.dataverse.definition_errors import (
     DefinitionNotFound,
     DuplicateAttribute,
@@ -28,6 +28,7 @@ from devstack.dataverse.definition_errors import (
 )
 from devstack.dataverse.errors import DuplicateRecordEntityKey, InvalidArgument, NotSupported
 from devstack.dataverse.metadata import LOGICAL_NAME, Column, Key, Table
+from devstack.dataverse.relationship_bodies import Relationship
 from devstack.dataverse.rows import Store
 from devstack.dataverse.troubles import CustomizationLock
 

@@ -43,7 +43,14 @@ MAX_BYPASSED: Final = 3
 """Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
 here it does not."""
 
-_FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
+NOT_HERE: Final = (
+    *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
+    *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
+    *("DeleteOptionValue", "OrderOption", "InsertStatusValue", "UpdateStateValue", "CloneAsSolution", "ExportSolution"),
+    *("ImportSolution", "AddSolutionComponent", "RemoveSolutionComponent", "RetrieveDependenciesForDelete"),
+    *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
+)
+"""Actions and functions that are there in Dataverse, and that somebody may look for here."""
 
 
 class Service:
@@ -86,7 +93,7 @@ class Service:
             _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
             return self._who(call, found)
-        if first.name.startswith("$") or first.name in _FUNCTIONS:
+        if first.name.startswith("$") or first.name in NOT_HERE:
             raise NotSupported(first.name)
         if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
             raise NotSupported(f"the function or action {first.name}")

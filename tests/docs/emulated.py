@@ -11,7 +11,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from devstack.dataverse import app, bulk, customizing, definition_bodies, errors, fetchxml, query, sql, tracking
+from devstack.dataverse import (
+    app,
+    bulk,
+    customizing,
+    definition_bodies,
+    errors,
+    fetchxml,
+    query,
+    service,
+    sql,
+    tracking,
+)
 from devstack.dataverse.errors import DataverseError, NotSupported
 from devstack.dataverse.troubles import TROUBLES
 
@@ -101,6 +112,7 @@ def vocabulary() -> Iterator[tuple[str, str]]:
     )
     yield "bulk actions", _code(bulk.ACTIONS)
     yield "actions and functions alone", _code(["WhoAmI", *_operations()])
+    yield "actions and functions alone that answer 501", _code(service.NOT_HERE)
     yield "operators of FetchXML", _code(fetchxml.OPERATORS)
     yield "column types that can be made", _code(definition_bodies._READERS)
     limits = f"{customizing.MAX_KEY_COLUMNS} columns and {customizing.MAX_KEY_BYTES} bytes to a key"
