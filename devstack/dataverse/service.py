@@ -72,7 +72,6 @@ class Service:
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._fetch, self._sql = Fetch(store), PlainSql(store)
-        self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
         self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
@@ -80,8 +79,6 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if self.metadata.building and not self.store.held:
-            self._customizing.settle()
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)

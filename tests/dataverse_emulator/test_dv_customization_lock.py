@@ -71,9 +71,9 @@ async def test_what_waits_for_a_synchronous_step_is_in_the_way() -> None:
         await register(api, mode=0)
         await made(api, "EntityDefinitions", table("new_Book", column("Integer", "new_No")))
         await made(api, f"{BOOK}/Keys", {"SchemaName": "new_Key", "KeyAttributes": ["new_no"]})
-        clock.now += 1
         writing = asyncio.create_task(api.post("contacts", json={"lastname": "x"}))
-        await arrived.wait()
+        await asyncio.wait_for(arrived.wait(), 5)
+        clock.now += 1
         assert refusal(await api.delete(BOOK)) == (429, "0x80071151")
         assert (await api.patch("new_books(new_no=1)", json={})).status_code == 400
         go.set()
@@ -99,3 +99,16 @@ async def test_definitions_and_synchronous_steps_are_not_for_one_transaction() -
         assert (answer.status_code, "synchronous step" in answer.text) == (501, True)
         assert (await api.get("new_books")).status_code == 404
         assert (await api.get("contacts/$count")).text == "0"
+
+
+async def test_a_key_may_become_active_with_a_synchronous_step() -> None:
+    """The call that finds a key's index made may have a synchronous step of its own."""
+    clock = Clock()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with create_app(webhook_transport=transport, wall_clock=clock) as app, client(app) as api:
+        await register(api, mode=0)
+        await made(api, "EntityDefinitions", table("new_Book", column("Integer", "new_No")))
+        await made(api, f"{BOOK}/Keys", {"SchemaName": "new_Key", "KeyAttributes": ["new_no"]})
+        clock.now += 1
+        assert (await api.post("contacts", json={"lastname": "x"})).status_code == 204
+        assert (await api.patch("new_books(new_no=1)", json={})).status_code == 204
