@@ -11,6 +11,7 @@ from devstack.dataverse.actions import Actions
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
+from devstack.dataverse.deep import DeepInsert
 from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
@@ -27,8 +28,8 @@ from devstack.dataverse.errors import (
 )
 from devstack.dataverse.fetchxml import OPTION as FETCHXML
 from devstack.dataverse.fetchxml import Fetch
-from devstack.dataverse.keys import Address, ById, Segment, address, segments
-from devstack.dataverse.metadata import Metadata, Navigation, Table
+from devstack.dataverse.keys import Address, ById, Segment, address, record, segments
+from devstack.dataverse.metadata import Collection, Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
@@ -69,6 +70,7 @@ class Service:
         self.metadata = metadata
         self.store = store
         self._records = Records(store)
+        self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._fetch, self._sql = Fetch(store), PlainSql(store)
@@ -230,8 +232,8 @@ class Service:
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
-        changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
-        row = self._records.create(table, changes, self._origin(call))
+        reader = Reader(self.store, call.references)
+        row = self._deep.create(table, call.json(table.entity_set), reader, self._origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -310,9 +312,10 @@ class Service:
             raise NotSupported(f"the function or action {name.removeprefix(NAMESPACE)}")
         if rest[0].words is not None:
             raise NotSupported(f"keys after a navigation property ('{name}')")
+        to = navigation or collection
         if len(rest) > 1:
-            if navigation is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
-                return self._reference(call, table, where, navigation)
+            if to is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
+                return self._reference(call, table, where, to)
             raise NotSupported(f"the path '{'/'.join(each.name for each in rest)}' below a record")
         row = existing(self.store, table, where)
         if collection is not None:
@@ -322,6 +325,9 @@ class Service:
         if navigation is not None:
             _only(call, "GET")
             return self._related(call, row, navigation)
+        return self._column(call, table, row, name)
+
+    def _column(self, call: Call, table: Table, row: Row, name: str) -> Answer:
         column = table.properties.get(name)
         if column is None or column.secret:
             raise UnknownSegment(name)
@@ -350,21 +356,42 @@ class Service:
         target = self.metadata.target(navigation)
         return self._read(call, target, existing(self.store, target, ById(kept)))
 
-    def _reference(self, call: Call, table: Table, where: Address, navigation: Navigation) -> Answer:
+    def _reference(self, call: Call, table: Table, where: Address, to: Navigation | Collection) -> Answer:
         row = existing(self.store, table, where)
+        if isinstance(to, Collection):
+            _only(call, "POST")
+            return self._add_reference(call, table, row, to)
         if call.method == "DELETE":
-            return self._change(call, table, row, {navigation.name: None})
+            return self._change(call, table, row, {to.name: None})
         _only(call, "PUT", "DELETE")
-        body = call.json(table.entity_set)
-        if not isinstance(body.get("@odata.id"), str):
-            raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
-        return self._change(call, table, row, {f"{navigation.name}@odata.bind": body["@odata.id"]})
+        return self._change(call, table, row, {f"{to.name}@odata.bind": _named(call, table)})
+
+    def _add_reference(self, call: Call, table: Table, row: Row, collection: Collection) -> Answer:
+        """Let a row of the collection look this one up: an update of that row."""
+        named = Reader(self.store, call.references).expand(_named(call, table))
+        child, there = record(self.metadata, named)
+        if child.name != collection.child:
+            expected = f"Microsoft.Dynamics.CRM.{collection.child}"
+            raise InvalidPayload(table.entity_set, f"'{named}' is not of type '{expected}'.")
+        bind = f"{collection.column.navigation[table.name]}@odata.bind"
+        reference = f"{table.entity_set}({row[table.primary_id]})"
+        changes = Reader(self.store, {}).changes(child, {bind: reference})
+        self._records.update(child, existing(self.store, child, there), changes, self._origin(call))
+        return Answer(204, {"OData-Version": "4.0"})
 
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
         self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
+
+
+def _named(call: Call, table: Table) -> str:
+    """Read the record that the body of a `$ref` request names."""
+    named = call.json(table.entity_set).get("@odata.id")
+    if not isinstance(named, str):
+        raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
+    return named
 
 
 def _allow(call: Call, *options: str) -> None:

@@ -29,7 +29,7 @@ from devstack.dataverse.troubles import TROUBLES
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "devstack" / "dataverse"
 TESTS = (ROOT / "tests" / "dataverse_emulator", ROOT / "tests" / "sdk")
-_ANCHOR = re.compile(r" \(([^()]*(?:\([^()]*\)[^()]*)*)\)\.$")
+_ANCHOR = re.compile(r"(?: \((?P<aside>[^()]*(?:\([^()]*\)[^()]*)*)\)| (?P<last>Docs: [^()]*))\.$")
 
 
 def emulated_page() -> str:
@@ -99,8 +99,9 @@ def features() -> Iterator[tuple[str, str, str]]:
         for path in sorted(folder.glob("test_*.py")):
             text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
             found = _ANCHOR.search(text)
-            what = f"{text[: found.start()]}." if found else text
-            yield str(path.relative_to(ROOT)), what, found[1] if found else "the emulator's own"
+            what = f"{text[: found.start()].rstrip('.')}." if found else text
+            anchor = (found["aside"] or found["last"].replace("Docs", "docs", 1)) if found else "the emulator's own"
+            yield str(path.relative_to(ROOT)), what, anchor
 
 
 def vocabulary() -> Iterator[tuple[str, str]]:
