@@ -82,9 +82,9 @@ class Emulator(Control):
         self._base_url = base_url.rstrip("/")
         self._lock = Lock(clock, customization_ms, lambda: self.store.held)
         self._sleep = sleep
-        customizing = Customizing(self.store, wall_clock, key_ms)
+        self._customizing = Customizing(self.store, wall_clock, key_ms)
         self._service = Service(
-            self.metadata, self.store, customizing, self._lock, wall_clock=wall_clock, delta_days=delta_days
+            self.metadata, self.store, self._customizing, self._lock, wall_clock=wall_clock, delta_days=delta_days
         )
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
@@ -209,6 +209,7 @@ class Emulator(Control):
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
     async def _route(self, call: Call, target: str) -> Answer:
+        self._customizing.settle()
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):

@@ -44,7 +44,14 @@ MAX_BYPASSED: Final = 3
 """Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
 here it does not."""
 
-_FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
+NOT_HERE: Final = (
+    *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
+    *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
+    *("DeleteOptionValue", "OrderOption", "InsertStatusValue", "UpdateStateValue", "CloneAsSolution", "ExportSolution"),
+    *("ImportSolution", "AddSolutionComponent", "RemoveSolutionComponent", "RetrieveDependenciesForDelete"),
+    *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
+)
+"""Actions and functions that are there in Dataverse, and that somebody may look for here."""
 
 
 class Service:
@@ -67,7 +74,6 @@ class Service:
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._fetch, self._sql = Fetch(store), PlainSql(store)
-        self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
         self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
@@ -75,8 +81,6 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if self.metadata.building and not self.store.held:
-            self._customizing.settle()
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
@@ -88,7 +92,7 @@ class Service:
             _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
             return self._who(call, found)
-        if first.name.startswith("$") or first.name in _FUNCTIONS:
+        if first.name.startswith("$") or first.name in NOT_HERE:
             raise NotSupported(first.name)
         if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
             raise NotSupported(f"the function or action {first.name}")

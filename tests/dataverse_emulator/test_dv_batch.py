@@ -1,4 +1,7 @@
-"""`$batch`: order, change sets, Content-IDs, stopping and going on, and bodies that cannot be read (docs: webapi/execute-batch-operations-using-web-api.md)."""
+"""`$batch`: order, change sets, Content-IDs, stopping and going on, and bodies that cannot be read.
+
+Docs: webapi/execute-batch-operations-using-web-api.md.
+"""
 
 from __future__ import annotations
 

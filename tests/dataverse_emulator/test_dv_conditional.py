@@ -1,4 +1,7 @@
-"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition (docs: webapi/perform-conditional-operations-using-web-api.md)."""
+"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition.
+
+Docs: webapi/perform-conditional-operations-using-web-api.md.
+"""
 
 from __future__ import annotations
 

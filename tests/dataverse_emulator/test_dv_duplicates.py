@@ -1,4 +1,7 @@
-"""Alternate keys are unique, whatever the case and however many write at once (docs: define-alternate-keys-entity.md)."""
+"""Alternate keys are unique, whatever the case and however many write at once.
+
+Docs: define-alternate-keys-entity.md.
+"""
 
 from __future__ import annotations
 

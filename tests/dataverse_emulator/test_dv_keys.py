@@ -1,4 +1,7 @@
-"""Naming one record in a URL: declared keys only, and no character that the web server refuses (docs: use-alternate-key-reference-record.md)."""
+"""Naming one record in a URL: declared keys only, and no character that the web server refuses.
+
+Docs: use-alternate-key-reference-record.md, define-alternate-keys-entity.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets (docs: webapi/web-api-navigation-properties.md, webapi/associate-disassociate-entities-using-web-api.md)."""
+"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets.
+
+Docs: webapi/associate-disassociate-entities-using-web-api.md, webapi/web-api-navigation-properties.md, webapi/multitable-lookup.md.
+"""
 
 from __future__ import annotations
 

@@ -266,3 +266,15 @@ async def test_wrong_limits_are_refused(limits: object, place: str) -> None:
         answer = await api.put("http://org/_emulator/limits", json=limits)
         assert answer.status_code == 400
         assert place in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "cookie", ["a=b; (=)", "ARRAffinity", "ARRAffinity=", "ARRAffinity=server-1", "ARRAffinity=999999999"]
+)
+async def test_a_cookie_that_names_no_server(cookie: str) -> None:
+    """A cookie that cannot be read or names no server that is there is none: the request goes to the next server."""
+    clock = Clock()
+    async with org(clock, requests=1, servers=2) as (_, api):
+        answers = [await ask(api, cookie) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert all("ARRAffinity=server" in answer.headers["Set-Cookie"] for answer in answers)

@@ -108,6 +108,21 @@ async def test_single_columns_can_be_written(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"contacts({ID})/lastname")).status_code == 204
 
 
+async def test_a_single_column_is_a_write_like_any(api: httpx.AsyncClient) -> None:
+    """A single column obeys its limits and the row's version, null clears it, and the body holds `value` alone."""
+    before = (await api.patch(f"contacts({ID})", json={"lastname": "Doe"}, headers=REPRESENTATION)).headers["ETag"]
+    url = f"contacts({ID})/lastname"
+    for body in ({}, {"value": "x", "more": 1}, {"lastname": "x"}, {"value": 5}):
+        answer = await api.put(url, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80048d19")
+    assert (await api.put(url, json={"value": "x" * 51})).json()["error"]["code"] == "0x80044331"
+    assert (await api.put(url, json={"value": "Roe"}, headers={"If-Match": before})).status_code == 204
+    answer = await api.delete(url, headers={"If-Match": before})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (412, "0x80060882")
+    assert (await api.put(url, json={"value": None})).status_code == 204
+    assert (await api.get(f"contacts({ID})")).json()["lastname"] is None
+
+
 async def test_a_key_in_the_url_obeys_its_column(api: httpx.AsyncClient) -> None:
     """A key value that is too long for its column cannot create a row: 0x80044331."""
     answer = await api.patch(f"contacts(msemr_azurefhirid='{'x' * 39}')", json={})
