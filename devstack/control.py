@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX: Final = "/_emulator/"
 
-Effect = Literal["answer", "lose", "delay", "undo", "overtake"]
+Effect = Literal["answer", "lose", "delay", "undo", "overtake", "drop", "repeat", "reverse"]
+OF_EVENTS: Final[tuple[Effect, ...]] = ("drop", "repeat", "reverse")
 _OF_CALLS: Final = ("answer", "lose", "delay")
 _VERBS: Final = {
     "reset": ("POST",),
@@ -38,7 +39,9 @@ class Fault:
     `effect`: `answer` with `status`, `headers` and `body` instead of doing it; `lose` does it and cuts the
     connection; `delay` does it after `ms` milliseconds. Two are for emulators that have them, and strike operations,
     alone or in a batch: `undo` does it, takes it back and answers; `overtake` lets somebody else save the row that a
-    write with a version is about, just before it. `name` is that of a fault the emulator knows, whose fields are
+    write with a version is about, just before it. Three strike events that go to webhooks, for which `path` is searched in
+    `<table>/<message>`: `drop` tells nobody, `repeat` tells twice, `reverse` keeps `times` of them, or until nothing else
+    is under way when somebody asks, and tells the last first. `name` is that of a fault the emulator knows, whose fields are
     the defaults of the others. `inside` strikes single operations of a batch instead of whole calls.
     """
 
@@ -75,7 +78,9 @@ class Fault:
             isinstance(part, str) for pair in self.headers.items() for part in pair
         ):
             raise ValueError(f"headers: {self.headers!r} is not an object of strings")
-        if self.inside is not False and (self.inside is not True or self.effect in ("lose", "delay")):
+        if self.effect == "reverse" and self.times == 0:
+            raise ValueError("times: 0 (for ever) are too many events to keep and tell the last first")
+        if self.inside is not False and (self.inside is not True or self.effect in ("lose", "delay", *OF_EVENTS)):
             raise ValueError(f"inside: {self.inside!r} is not false, or true with effect answer")
 
     @classmethod

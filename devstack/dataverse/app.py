@@ -17,20 +17,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Scope
 
-from devstack.control import Control, Dial
+from devstack.control import OF_EVENTS, Control, Dial
 from devstack.dataverse import system
 from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
 from devstack.dataverse.metadata import Key, Metadata, load
-from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline
+from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline, Timeout
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store
 from devstack.dataverse.service import Service
 from devstack.dataverse.tracking import DAYS
 from devstack.dataverse.troubles import TROUBLES, Struck
-from devstack.dataverse.webhooks import Mishaps, Webhooks
+from devstack.dataverse.webhooks import Mishap, Webhooks
 from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, condition, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
@@ -67,15 +67,21 @@ class Emulator(Control):
         customization_ms: float,
         open_row: OpenRow,
         sql_timeout: float,
+        bypass_steps: bool,
+        strict_ports: bool,
+        iso_dates: bool,
         delta_days: float,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]],
+        timeout: Timeout,
     ) -> None:
         mapped = load(metadata, *extra)
         self.metadata = Metadata(mapped, system.tables)
         self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata, no_bulk))
-        self.webhooks = Webhooks(self.store, webhook_transport)
+        self.webhooks = Webhooks(
+            self.store, webhook_transport, befall=self._befall, timeout=timeout, iso_dates=iso_dates
+        )
         self.store.committed = self.webhooks.publish
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
@@ -84,17 +90,26 @@ class Emulator(Control):
         self._sleep = sleep
         self._customizing = Customizing(self.store, wall_clock, key_ms)
         self._service = Service(
-            self.metadata, self.store, self._customizing, self._lock, wall_clock=wall_clock, delta_days=delta_days
+            self.metadata,
+            self.store,
+            self._customizing,
+            self._lock,
+            wall_clock=wall_clock,
+            delta_days=delta_days,
+            bypass_steps=bypass_steps,
+            strict_ports=strict_ports,
         )
         self._service.bulk.without |= set(no_bulk)
         self.pipeline = Pipeline(
             self.store,
             self._carry_out,
             self.webhooks,
+            prepare=self._service.settle,
             overtaken=self._overtaken,
             save=self._service.save,
             open_row=open_row,
             patience=sql_timeout,
+            timeout=timeout,
         )
         self._batches = Batches(self.pipeline, self._struck)
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
@@ -106,7 +121,7 @@ class Emulator(Control):
             named=TROUBLES,
             operations=True,
             dials={
-                "webhooks": Dial(self._told_webhooks, self._take_mishaps),
+                "webhooks": Dial(self._told_webhooks),
                 "limits": Dial(self.guard.told, self.guard.take),
             },
         )
@@ -147,6 +162,13 @@ class Emulator(Control):
         version = condition(call, "if-match") if "if-match" in call.headers else None
         return isinstance(version, int) and self.strike(call.method, ROOT + call.target, effect="overtake") is not None
 
+    def _befall(self, event: str) -> Mishap | None:
+        """Return what a fault does to an event on its way to an asynchronous step."""
+        for effect in OF_EVENTS:
+            if (fault := self.strike("POST", event, effect=effect)) is not None:
+                return Mishap(effect, last=all(each is not fault for each in self.faults))
+        return None
+
     def _carry_out(self, call: Call) -> Answer:
         answered = self._service.carry_out(call)
         if (fault := self.strike(call.method, ROOT + call.target, effect="undo")) is not None:
@@ -169,9 +191,6 @@ class Emulator(Control):
 
     def _told_webhooks(self) -> dict[str, int]:
         return {name: getattr(self.webhooks, name) for name in ("queued", "inflight", "delivered", "failed")}
-
-    def _take_mishaps(self, document: object) -> None:
-        self.webhooks.mishaps = Mishaps.parse(document)
 
     @asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -250,13 +269,17 @@ SWITCHES: Final[Mapping[str, str]] = {
     "protection": "the limits of service protection; none protects nothing",
     "no_bulk": "tables without bulk actions",
     "open_row": "what a read meets that finds a row of an open transaction (inferred): `not-found` or `time-out`",
-    "sql_timeout": "seconds that a write waits for a row of an open transaction",
+    "sql_timeout": "seconds that an operation waits for open transactions",
+    "bypass_steps": "whether MSCRM.BypassBusinessLogicExecutionStepIds reaches steps of webhooks (not settled)",
+    "strict_ports": "whether webhooks at other ports than 80 and 443 are refused, as Dataverse does",
+    "iso_dates": "whether messages to webhooks have dates in ISO 8601 in place of `/Date(ms)/`; both are met",
     "delta_days": "days that a delta token lives",
     "key_ms": "what the index of a new alternate key takes",
     "customization_ms": "what a customization takes, while others are refused",
     "clock": "seconds for these times",
     "wall_clock": "seconds since the epoch, for delta tokens and keys",
     "sleep": "what waits",
+    "timeout": "what ends a wait that takes too long",
 }
 """What each argument of `create_app` is."""
 
@@ -277,10 +300,14 @@ def create_app(
     customization_ms: float = 0,
     open_row: OpenRow = "not-found",
     sql_timeout: float = SQL_TIMEOUT,
+    bypass_steps: bool = False,
+    strict_ports: bool = False,
+    iso_dates: bool = False,
     delta_days: float = DAYS,
     clock: Callable[[], float] = time.monotonic,
     wall_clock: Callable[[], float] = time.time,
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    timeout: Timeout = asyncio.timeout,
 ) -> Emulator:
     """Build the emulator of one organization.
 
@@ -291,6 +318,8 @@ def create_app(
     `operation_ms` are the time each call takes and, on top, each operation in it, `bulk_row_ms` (default: the same)
     each row of a bulk action; `no_bulk` are the tables that have no bulk actions. `open_row` is what a read of a row meets
     that a synchronous step's transaction wrote (not settled by any page), `sql_timeout` the seconds that others wait for it.
+    Webhooks at ports that Dataverse does not post to are refused with `strict_ports`, else warned of; `iso_dates` writes
+    their dates in ISO 8601; `bypass_steps` lets requests pass over them by id. `timeout` makes the context that ends waits.
     Delta tokens expire after `delta_days` by `wall_clock`. `clock` (seconds) and `sleep` serve `protection` and the times
     of calls. Raises ValueError naming the file, the table and the key for facts that are wrong.
     """
@@ -307,8 +336,12 @@ def create_app(
         customization_ms=customization_ms,
         open_row=open_row,
         sql_timeout=sql_timeout,
+        bypass_steps=bypass_steps,
+        strict_ports=strict_ports,
+        iso_dates=iso_dates,
         delta_days=delta_days,
         clock=clock,
         wall_clock=wall_clock,
         sleep=sleep,
+        timeout=timeout,
     )

@@ -6,19 +6,18 @@ belongs to one thread, so requests never see each other's half-done work.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, Final
 
 from devstack.dataverse.columns import EXACT, fits
 from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey, NotSupported
+from devstack.dataverse.held import Claims, Place, Transaction, Write
 from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table, facts
 from devstack.dataverse.metadata import table as build
 
@@ -78,20 +77,6 @@ def _like(value: str | None, like: str) -> int | None:
     return None if value is None else int(_pattern(like).fullmatch(value.casefold()) is not None)
 
 
-@dataclass(slots=True)
-class Kept:
-    """What a suspended transaction wrote: SQL with its values, events, the rows touched as (table, id).
-
-    `since` is the row version before its first.
-    """
-
-    writes: list[tuple[str, Sequence[object]]]
-    events: list[Any]
-    touched: set[tuple[str, str]]
-    since: int
-    alive: bool = True
-
-
 class Store:
     """All rows of one organization; `committed` gets the events of each transaction that took effect."""
 
@@ -102,10 +87,11 @@ class Store:
         self._seed = seed
         self._depth = 0
         self._events: list[Any] = []
-        self._writes: list[tuple[str, Sequence[object]]] = []
-        self._touched: list[tuple[str, str]] = []
-        self._suspended: list[Kept] = []
-        self._waiting: list[asyncio.Future[None]] = []
+        self._writes: list[Write] = []
+        self._running: Transaction | None = None
+        self._suspended: list[Transaction] = []
+        self._away = 0
+        self._closing = self.closed = False
         self._indexed: set[tuple[str, str]] = set()
         self._redefined = False
         self._connection = sqlite3.connect(
@@ -135,8 +121,15 @@ class Store:
             self.reset()
 
     def close(self) -> None:
-        """Close the database."""
-        self._connection.close()
+        """Close the database: at once, or when the last suspended transaction, which has no effect any more, is over."""
+        self._closing = True
+        self._drop_suspended()
+        self._close_when_quiet()
+
+    def _close_when_quiet(self) -> None:
+        if self._closing and not self._away and not self._depth:
+            self.closed = True
+            self._connection.close()
 
     def _one(self, sql: str) -> Any:
         return self._connection.execute(sql).fetchone()[0]
@@ -233,7 +226,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Do all of the block or nothing; blocks inside blocks are savepoints. Events go out with the outermost."""
-        depth, before = self._depth, len(self._events)
+        depth, events, writes = self._depth, len(self._events), len(self._writes)
         if depth == 0:
             self._began = self._version
         self._connection.execute("BEGIN" if depth == 0 else f"SAVEPOINT s{depth}")
@@ -244,8 +237,8 @@ class Store:
             self._connection.execute("ROLLBACK" if depth == 0 else f"ROLLBACK TO s{depth}")
             if depth:
                 self._connection.execute(f"RELEASE s{depth}")
-            self._indexed.clear()
-            del self._events[before:]
+            self._undone(self._writes[writes:])
+            del self._events[events:], self._writes[writes:]
             if self._redefined:
                 self._load_definitions()
             raise
@@ -255,92 +248,128 @@ class Store:
             self._depth = depth
             self._redefined = self._redefined and depth > 0
             if depth == 0:
-                self._writes, self._touched = [], []
+                self._end()
         if depth == 0 and self._events:
-            events, self._events = self._events, []
-            self.committed(events)
+            made, self._events = self._events, []
+            self.committed(made)
+
+    def _end(self) -> None:
+        self._writes = []
+        if self._running is not None:
+            self._running.over.set()
+            self._running = None
+        self._close_when_quiet()
+
+    def _undone(self, writes: Sequence[Write]) -> None:
+        """Forget what was read or made on the strength of writes that are taken back."""
+        self._indexed.clear()
+        self.changed.update(each.table for each in writes)
 
     # transactions that wait
 
     def mark(self) -> tuple[int, int]:
-        """Return a point inside the open transaction, for `events` and `conflicts`."""
-        return len(self._events), len(self._touched)
+        """Return a point inside the open transaction, for `events` and `blockers`."""
+        return len(self._events), len(self._writes)
 
     def events(self, since: tuple[int, int]) -> list[Any]:
         """Return what was recorded after a point."""
         return self._events[since[0] :]
-
-    def conflicts(self, since: tuple[int, int]) -> bool:
-        """Tell whether a row touched after a point is one of a suspended transaction."""
-        return any(not each.touched.isdisjoint(self._touched[since[1] :]) for each in self._suspended)
-
-    def holds(self, table: str, row: str) -> bool:
-        """Tell whether a suspended transaction touched a row; any row of the table where the id is not known ("")."""
-        touched = (pair for each in self._suspended for pair in each.touched)
-        return any(name == table and row in ("", held) for name, held in touched)
 
     @property
     def held(self) -> bool:
         """Tell whether a transaction is suspended."""
         return bool(self._suspended)
 
-    def suspend(self) -> Kept:
-        """Take back what the open transaction wrote, and keep it; its rows are held until `resume` or `abandon`.
+    @property
+    def running(self) -> Transaction | None:
+        """The open transaction, if it was suspended before: others may be waiting for it."""
+        return self._running
+
+    def blockers(self, since: tuple[int, int]) -> list[Transaction]:
+        """Return the suspended transactions that what was written after a point has to wait for."""
+        wanted = self._claims(self._writes[since[1] :])
+        return [each for each in self._suspended if wanted.clash(each.claims)]
+
+    def holders(self, table: str, row: str) -> list[Transaction]:
+        """Return the suspended transactions that wrote a row; any row of the table where the id is not known ("")."""
+        return [each for each in self._suspended if each.holds(table, row)]
+
+    def _claims(self, writes: Sequence[Write]) -> Claims:
+        rows = {(each.table, each.row) for each in writes}
+        gone: set[Place] = set()
+        keys: set[tuple[object, ...]] = set()
+        for place in rows:
+            table = self.metadata.tables[place[0]]
+            row = self.get(table, place[1])
+            if row is None:
+                gone.add(place)
+                continue
+            for key in table.keys:
+                values = [row[column] for column in key.columns]
+                if None not in values:
+                    taken = (fold(value) if isinstance(value, str) else value for value in values)
+                    keys.add((table.name, key.name, *taken))
+        needs = {place for each in writes for place in self._looked_up(each)}
+        return Claims(frozenset(rows), frozenset(gone), frozenset(keys), frozenset(needs))
+
+    def _looked_up(self, write: Write) -> Iterator[Place]:
+        columns = self.metadata.tables[write.table].columns
+        for name, value in write.columns.items():
+            column = columns.get(name)
+            if column is not None and column.targets and value is not None:
+                target = write.columns.get(f"{name}@table") if len(column.targets) > 1 else column.targets[0]
+                yield str(target), str(value)
+
+    def suspend(self, waits_for: Sequence[Transaction] = ()) -> Transaction:
+        """Take back what the open transaction wrote, and keep it; it is held until `resume` or `abandon`.
 
         Raises NotSupported when it changed definitions, which cannot be kept so.
         """
         if self._redefined:
             raise NotSupported("a synchronous step in a transaction that changes definitions")
+        kept = self._running or Transaction(self._began)
+        kept.writes, kept.events, kept.claims = self._writes, self._events, self._claims(self._writes)
+        kept.waits_for = waits_for
         self._connection.execute("ROLLBACK")
-        self._indexed.clear()
-        kept = Kept(self._writes, self._events, set(self._touched), self._began)
+        self._undone(kept.writes)
         self._suspended.append(kept)
-        self._depth, self._writes, self._events, self._touched = 0, [], [], []
+        self._away += 1
+        self._depth, self._writes, self._events, self._running = 0, [], [], None
         return kept
 
-    def resume(self, kept: Kept) -> bool:
+    def resume(self, kept: Transaction) -> bool:
         """Write again what a suspended transaction wrote; False, and an empty transaction, when it is not alive any more.
 
-        Raises DuplicateRecord or DuplicateRecordEntityKey when somebody took one of its keys meanwhile.
+        Raises DuplicateRecord when somebody took a value that is unique meanwhile.
         """
         self._open(kept)
         if not kept.alive:
             return False
         self._events = kept.events
-        for sql, values in kept.writes:
-            self._carry_out(sql, values)
-        self._writes, self._touched = kept.writes, list(kept.touched)
+        for each in kept.writes:
+            self._carry_out(each)
+        self._writes = kept.writes
         return True
 
-    def abandon(self, kept: Kept) -> None:
+    def abandon(self, kept: Transaction) -> None:
         """Open an empty transaction in place of a suspended one."""
         self._open(kept)
 
-    def _open(self, kept: Kept) -> None:
+    def _open(self, kept: Transaction) -> None:
         if kept.alive:
             self._suspended.remove(kept)
+        kept.waits_for = ()
+        self._away -= 1
         self._connection.execute("BEGIN IMMEDIATE")
-        self._depth, self._writes, self._events, self._touched, self._began = 1, [], [], [], kept.since
-        self._release()
-
-    async def released(self) -> None:
-        """Wait until a suspended transaction ends."""
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        await turn
-
-    def _release(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for turn in waiting:
-            if not turn.done():
-                turn.set_result(None)
+        self._depth, self._writes, self._events = 1, [], []
+        self._running, self._began = kept, kept.since
 
     def _drop_suspended(self) -> None:
         """Make suspended transactions ones that never take effect."""
         for each in self._suspended:
             each.alive = False
+            each.over.set()
         self._suspended.clear()
-        self._release()
 
     def record(self, event: Any) -> None:
         """Keep an event until the transaction is committed."""
@@ -395,19 +424,20 @@ class Store:
         names = ", ".join(f'"{name}"' for name in values)
         marks = ", ".join("?" * len(values))
         sql = f'INSERT INTO "{table.name}" ({names}) VALUES ({marks})'
-        self._write(table, values[table.primary_id], sql, list(values.values()))
+        self._write(Write(sql, list(values.values()), table.name, values[table.primary_id], values))
 
     def update(self, table: Table, row: str, values: Row) -> None:
         """Change columns of a row; raises DuplicateRecordEntityKey."""
         assignments = ", ".join(f'"{name}" = ?' for name in values)
         sql = f'UPDATE "{table.name}" SET {assignments} WHERE "{table.primary_id}" = ?'
-        self._write(table, row, sql, [*values.values(), row])
+        self._write(Write(sql, [*values.values(), row], table.name, row, values))
 
     def delete(self, table: Table, row: str) -> None:
         """Remove a row."""
-        self._write(table, row, f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?', [row])
+        sql = f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?'
+        self._write(Write(sql, [row], table.name, row, {}))
         sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
-        self._write(table, row, sql, [table.name, row, self.next_version()])
+        self._write(Write(sql, [table.name, row, self.next_version()], table.name, row, {}))
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
         """Find the rows whose lookups lead to a row, as (table, column, id)."""
@@ -419,15 +449,14 @@ class Store:
             for found in self.query(sql, [row]):
                 yield child, column, found["id"]
 
-    def _write(self, table: Table, row: str, sql: str, parameters: Sequence[object]) -> None:
-        self._carry_out(sql, parameters)
-        self._writes.append((sql, parameters))
-        self._touched.append((table.name, row))
-        self.changed.add(table.name)
+    def _write(self, write: Write) -> None:
+        self._carry_out(write)
+        self._writes.append(write)
 
-    def _carry_out(self, sql: str, parameters: Sequence[object]) -> None:
+    def _carry_out(self, write: Write) -> None:
+        self.changed.add(write.table)
         try:
-            self._connection.execute(sql, parameters)
+            self._connection.execute(write.sql, write.parameters)
         except sqlite3.IntegrityError as error:
             names = [part.rpartition(".")[::2] for part in str(error).removeprefix(_FAILED).split(", ")]
             table = self.metadata.tables[names[0][0]]

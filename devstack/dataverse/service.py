@@ -41,8 +41,13 @@ from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag
 
 MAX_BYPASSED: Final = 3
-"""Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
-here it does not."""
+"""Steps that one request may name to be passed over."""
+_MODES: Final = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
+UNSETTLED: Final = (
+    "MSCRM.BypassBusinessLogicExecutionStepIds does not reach steps of service endpoints (switch `bypass_steps`).",
+    "Who acts for a user needs no privilege; UserId is that user's, InitiatingUserId the caller's, WhoAmI tells the user's.",
+)
+"""What no page settles, and how it is here."""
 
 NOT_HERE: Final = (
     *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
@@ -52,6 +57,7 @@ NOT_HERE: Final = (
     *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
 )
 """Actions and functions that are there in Dataverse, and that somebody may look for here."""
+_BYPASS: Final = "mscrm.bypass"
 
 
 class Service:
@@ -66,10 +72,13 @@ class Service:
         *,
         wall_clock: Callable[[], float],
         delta_days: float,
+        bypass_steps: bool,
+        strict_ports: bool,
     ) -> None:
         self.metadata = metadata
         self.store = store
-        self._records = Records(store)
+        self._bypass_steps = bypass_steps
+        self._records = Records(store, strict_ports=strict_ports)
         self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
@@ -81,6 +90,7 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
+        user = self._user(call)
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
@@ -91,7 +101,7 @@ class Service:
         if call.method != "GET":
             _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
-            return self._who(call, found)
+            return self._who(call, found, user)
         if first.name.startswith("$") or first.name in NOT_HERE:
             raise NotSupported(first.name)
         if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
@@ -103,6 +113,12 @@ class Service:
         if len(found) == 1:
             return self._record(call, table, where)
         return self._below(call, table, where, found[1:])
+
+    def settle(self) -> None:
+        """Bring keys that are being made to where they are by now; in a transaction of its own."""
+        if self.metadata.building and not self.store.held:
+            with self.store.transaction():
+                self._customizing.settle()
 
     def save(self, call: Call) -> None:
         """Save the row that a call names as a user does who changes nothing: it has another version afterwards.
@@ -122,7 +138,7 @@ class Service:
         sets = [{"name": name, "kind": "EntitySet", "url": name} for name in sorted(self.metadata.by_set)]
         return answer(200, {"@odata.context": f"{call.root}$metadata", "value": sets})
 
-    def _who(self, call: Call, found: list[Segment]) -> Answer:
+    def _who(self, call: Call, found: list[Segment], user: str) -> Answer:
         _only(call, "GET")
         _allow(call)
         if len(found) > 1 or found[0].words:
@@ -132,24 +148,30 @@ class Service:
             {
                 "@odata.context": f"{call.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
                 "BusinessUnitId": system.BUSINESS_UNIT,
-                "UserId": system.USER,
+                "UserId": user,
                 "OrganizationId": system.ORGANIZATION,
             },
         )
 
     def _origin(self, call: Call) -> Origin:
         """Read who asks, for whom, and which steps are to be passed over."""
-        said = {part.strip() for part in call.headers.get("mscrm.bypassbusinesslogicexecution", "").split(",")}
-        if call.headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
-            said.add("CustomSync")
-        modes = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
-        if unknown := sorted(said - modes.keys() - {""}):
-            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(modes)})")
-        steps = [part for part in call.headers.get("mscrm.bypassbusinesslogicexecutionstepids", "").split(",") if part]
+        bypassed = (
+            self._bypassed(call.headers) if any(name.startswith(_BYPASS) for name in call.headers) else frozenset()
+        )
+        return Origin(call.options.get("tag"), call.correlation, bypassed, self._user(call), call.changeset)
+
+    def _bypassed(self, headers: Mapping[str, str]) -> frozenset[int | str]:
+        """Read the modes and ids of the steps to be passed over."""
+        said = _words(headers, "mscrm.bypassbusinesslogicexecution")
+        if headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
+            said.append("CustomSync")
+        if unknown := sorted(set(said) - _MODES.keys()):
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(_MODES)})")
+        steps = _words(headers, "mscrm.bypassbusinesslogicexecutionstepids")
         if len(steps) > MAX_BYPASSED:
             raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecutionStepIds: more than {MAX_BYPASSED} steps.")
-        skipped = frozenset(modes[each] for each in said if each)
-        return Origin(call.options.get("tag"), call.correlation, skipped, self._user(call), call.changeset)
+        modes: set[int | str] = {_MODES[each] for each in said}
+        return frozenset(modes | ({guid(each) or each for each in steps} if self._bypass_steps else set()))
 
     def _user(self, call: Call) -> str:
         """Find the user that a call is made for; privileges to do so are not emulated."""
@@ -384,6 +406,10 @@ class Service:
         changes = Reader(self.store, call.references).changes(table, body)
         self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
+
+
+def _words(headers: Mapping[str, str], name: str) -> list[str]:
+    return [part.strip() for part in headers.get(name, "").split(",") if part.strip()]
 
 
 def _named(call: Call, table: Table) -> str:

@@ -93,6 +93,12 @@ TROUBLES: Final[Mapping[str, Named]] = {
         "a write with a version, alone or in a batch, meets a row that a user saved just before it",
         {"method": "PATCH", "inside": True, "effect": "overtake"},
     ),
+    "lost_event": Named("an event that no asynchronous step of a webhook hears of", {"effect": "drop"}),
+    "duplicate_event": Named("an event that asynchronous steps of webhooks hear of twice", {"effect": "repeat"}),
+    "reordered_events": Named(
+        "`times` events (2) that asynchronous steps of webhooks hear of in reverse order",
+        {"effect": "reverse", "times": 2},
+    ),
     "second_error_shape": Named(
         "a time-out told in the shape that some failures in front of OData have",
         {
