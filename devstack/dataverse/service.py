@@ -114,12 +114,6 @@ class Service:
             return self._record(call, table, where)
         return self._below(call, table, where, found[1:])
 
-    def settle(self) -> None:
-        """Bring keys that are being made to where they are by now; in a transaction of its own."""
-        if self.metadata.building and not self.store.held:
-            with self.store.transaction():
-                self._customizing.settle()
-
     def save(self, call: Call) -> None:
         """Save the row that a call names as a user does who changes nothing: it has another version afterwards.
 
