@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,6 +30,7 @@ from devstack.dataverse.webhooks import Webhooks
 from devstack.dataverse.wire import ROOT, Answer, Call, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
+IN_MEMORY: Final = ":memory:"
 MAX_URL: Final = 32768
 REGISTRATIONS = (
     "serviceendpoint",
@@ -57,9 +60,10 @@ class Emulator(Control):
         call_ms: float,
         operation_ms: float,
     ) -> None:
-        mapped = load(metadata)
-        self.metadata = Metadata([*mapped, *system.tables([table.name for table in mapped])])
-        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata))
+        empty = _empty(metadata, metadata.stat().st_mtime_ns)
+        self.metadata = empty.metadata.copy()
+        like = empty if database == IN_MEMORY else None
+        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata), like=like)
         self.webhooks = Webhooks(self.store, webhook_transport)
         self.store.committed = self.webhooks.publish
         self._kept: dict[str, Any] | None = None
@@ -178,6 +182,16 @@ class Emulator(Control):
             return refusal(error), 0
 
 
+@cache
+def _empty(metadata: Path, _modified: int) -> Store:
+    """Make the empty organization of a facts file once: each one in memory begins as its copy."""
+    mapped = load(metadata)
+    tables = Metadata([*mapped, *system.tables([table.name for table in mapped])])
+    store = Store(IN_MEMORY, tables, seed=lambda: system.rows(tables))
+    atexit.register(store.close)
+    return store
+
+
 def _as_sent(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
@@ -186,7 +200,7 @@ def _as_sent(scope: Scope) -> str:
 
 def create_app(
     *,
-    database: str = ":memory:",
+    database: str = IN_MEMORY,
     metadata: Path | None = None,
     base_url: str = "http://dataverse",
     webhook_transport: httpx.AsyncBaseTransport | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -138,6 +139,14 @@ class Table:
         """The table's own id, the same in every run."""
         return metadata_id(self.name)
 
+    def copy(self) -> Table:
+        """Return a table of the same facts, whose columns and keys may become others."""
+        other = copy(self)
+        other.columns, other.keys = dict(self.columns), list(self.keys)
+        other.properties, other.navigations = dict(self.properties), dict(self.navigations)
+        other.collections = dict(self.collections)
+        return other
+
     def check_key(self, key: Key) -> None:
         """Raise ValueError when a key names columns that are not there."""
         if unknown := [column for column in key.columns if column not in self.columns]:
@@ -158,6 +167,13 @@ class Metadata:
                     if target in self.tables:
                         name = column.collections.get(target) or f"{table.name}_{column.navigation[target]}_{target}"
                         self.tables[target].collections[name] = Collection(name, table.name, column)
+
+    def copy(self) -> Metadata:
+        """Return the same tables, of which each may become another."""
+        other = copy(self)
+        other.tables = {name: table.copy() for name, table in self.tables.items()}
+        other.by_set = {table.entity_set: table for table in other.tables.values()}
+        return other
 
     def set(self, name: str) -> Table:
         """Return the table of an entity set; raises UnknownSegment (404)."""
