@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import settings
 
 # The same examples every time: a run that passed passes again, and a failure is seen by everybody.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.load_profile("same")
+
+# The same text is the same tree, which nobody changes; reading the shipped maps takes longer than most tests.
+yaml.compose = functools.lru_cache(maxsize=256)(yaml.compose)
+
+# The store waits for the disk at every commit, and so would thousands of tests: what they write stays in memory, where
+# there is room for it and nobody chose another place.
+_MEMORY, _ROOM = Path("/dev/shm"), 1 << 29
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -34,6 +36,7 @@ from devstack.dataverse.webhooks import Mishap, Webhooks
 from devstack.dataverse.wire import NO_WORK, ROOT, Answer, Call, condition, refusal
 
 FACTS: Final = Path(__file__).parents[2] / "maps" / "metadata.json"
+IN_MEMORY: Final = ":memory:"
 MAX_URL: Final = 32768
 REGISTRATIONS = (
     "serviceendpoint",
@@ -76,9 +79,11 @@ class Emulator(Control):
         sleep: Callable[[float], Awaitable[object]],
         timeout: Timeout,
     ) -> None:
-        mapped = load(metadata, *extra)
-        self.metadata = Metadata(mapped, system.tables)
-        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata, no_bulk))
+        facts = tuple((path, path.stat().st_mtime_ns) for path in (metadata, *extra))
+        empty = _empty(facts, frozenset(no_bulk))
+        self.metadata = empty.metadata.copy()
+        like = empty if database == IN_MEMORY else None
+        self.store = Store(database, self.metadata, seed=lambda: system.rows(self.metadata, no_bulk), like=like)
         self.webhooks = Webhooks(
             self.store, webhook_transport, befall=self._befall, timeout=timeout, iso_dates=iso_dates
         )
@@ -250,6 +255,15 @@ class Emulator(Control):
             return refusal(error, NO_WORK)
 
 
+@cache
+def _empty(facts: tuple[tuple[Path, int], ...], no_bulk: frozenset[str]) -> Store:
+    """Make the empty organization of facts files (with their times) once: each one in memory begins as its copy."""
+    tables = Metadata(load(*(path for path, _ in facts)), system.tables)
+    store = Store(IN_MEMORY, tables, seed=lambda: system.rows(tables, no_bulk))
+    atexit.register(store.close)
+    return store
+
+
 def _as_sent(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     query: bytes = scope["query_string"]
@@ -285,7 +299,7 @@ SWITCHES: Final[Mapping[str, str]] = {
 
 def create_app(
     *,
-    database: str = ":memory:",
+    database: str = IN_MEMORY,
     metadata: Path | None = None,
     base_url: str = "http://dataverse",
     webhook_transport: httpx.AsyncBaseTransport | None = None,

@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -188,6 +189,14 @@ class Table:
         """The table's own id, the same in every run."""
         return metadata_id(self.name)
 
+    def copy(self) -> Table:
+        """Return a table of the same facts, whose columns and keys may become others."""
+        other = copy(self)
+        other.columns, other.keys = dict(self.columns), list(self.keys)
+        other.properties, other.navigations = dict(self.properties), dict(self.navigations)
+        other.collections = dict(self.collections)
+        return other
+
     def check_key(self, key: Key) -> None:
         """Raise ValueError when a key names columns that are not there."""
         if unknown := [column for column in key.columns if column not in self.columns]:
@@ -230,6 +239,10 @@ class Metadata:
                 if target in self.tables:
                     name = column.collection(table.name, target)
                     self.tables[target].collections[name] = Collection(name, table.name, column)
+
+    def copy(self) -> Metadata:
+        """Return the same given tables, of which each may become another."""
+        return Metadata([table.copy() for table in self._given.values()], self._system)
 
     def set(self, name: str) -> Table:
         """Return the table of an entity set; raises UnknownSegment (404)."""

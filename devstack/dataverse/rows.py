@@ -78,9 +78,19 @@ def _like(value: str | None, like: str) -> int | None:
 
 
 class Store:
-    """All rows of one organization; `committed` gets the events of each transaction that took effect."""
+    """All rows of one organization; `committed` gets the events of each transaction that took effect.
 
-    def __init__(self, database: str, metadata: Metadata, *, seed: Callable[[], Sequence[tuple[str, Row]]]) -> None:
+    A store that is made `like` another of the same tables begins with what that one holds, whatever was in `database`.
+    """
+
+    def __init__(
+        self,
+        database: str,
+        metadata: Metadata,
+        *,
+        seed: Callable[[], Sequence[tuple[str, Row]]],
+        like: Store | None = None,
+    ) -> None:
         self.metadata = metadata
         self.committed: Callable[[list[Any]], None] = lambda _: None
         self.changed: set[str] = set()
@@ -102,23 +112,38 @@ class Store:
         self._connection.create_function("dvlike", 2, _like, deterministic=True)
         self._connection.execute("PRAGMA journal_mode = WAL")
         self._connection.execute("PRAGMA synchronous = OFF")
+        self._version = self._began = 0
+        if like is None:
+            self._open()
+        else:
+            self.become(like)
+
+    def _open(self) -> None:
+        """Make what the database lacks, which may be everything."""
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS {_DEFINITIONS} (name TEXT PRIMARY KEY, facts TEXT NOT NULL)"
         )
         if self._one(f"SELECT COUNT(*) FROM {_DEFINITIONS}"):
             self._load_definitions()
-        for table in metadata.tables.values():
+        for table in self.metadata.tables.values():
             self._create(table)
         self._connection.execute(
             f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
         )
         self._version = max(
             self._one(f'SELECT MAX(version) FROM "{_DELETED}"') or 0,
-            *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in metadata.tables),
+            *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in self.metadata.tables),
         )
         self._began = self._version
         if not self._one("SELECT COUNT(*) FROM organization"):
             self.reset()
+
+    def become(self, other: Store) -> None:
+        """Hold what a store of the same tables and keys holds, and nothing else."""
+        other._connection.backup(self._connection)
+        self._version, self._began = other._version, other._began
+        self._indexed = set(other._indexed)
+        self.changed.update(self.metadata.tables)
 
     def close(self) -> None:
         """Close the database: at once, or when the last suspended transaction, which has no effect any more, is over."""

@@ -15,13 +15,12 @@ import httpx
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
-from devstack.register import register_webhook
 from relay.app import Relay, Seams
 from relay.inbound.service import Reply
 from relay.mapping.load import MapSet, load_maps
 from relay.settings import Settings
 from relay.store.local import LocalStore
-from relay.writeback.events import asked_for
+from support.registered import register
 
 ROOT = Path(__file__).resolve().parents[2]
 ORG = "http://dataverse"
@@ -249,12 +248,7 @@ async def world(
     made.append(it)
     try:
         if events:
-            names = dict.fromkeys(each.table.name for each in relay.maps)
-            names |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
-            tables = {name: asked_for(relay.maps, name) for name in names}
-            await register_webhook(
-                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=emulator)
-            )
+            await register(emulator, ORG, relay.maps)
         it.forget_calls()
         yield it
     finally:
