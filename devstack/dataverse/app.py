@@ -82,7 +82,7 @@ class Emulator(Control):
         self.webhooks = Webhooks(
             self.store, webhook_transport, befall=self._befall, timeout=timeout, iso_dates=iso_dates
         )
-        self.store.committed = self.webhooks.publish
+        self.store.committed, self.store.dropped = self.webhooks.publish, self.webhooks.give_up
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")

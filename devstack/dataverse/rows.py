@@ -78,11 +78,15 @@ def _like(value: str | None, like: str) -> int | None:
 
 
 class Store:
-    """All rows of one organization; `committed` gets the events of each transaction that took effect."""
+    """All rows of one organization.
+
+    `committed` gets the events of each transaction that took effect, `dropped` is told when suspended ones never will.
+    """
 
     def __init__(self, database: str, metadata: Metadata, *, seed: Callable[[], Sequence[tuple[str, Row]]]) -> None:
         self.metadata = metadata
         self.committed: Callable[[list[Any]], None] = lambda _: None
+        self.dropped: Callable[[], None] = lambda: None
         self.changed: set[str] = set()
         self._seed = seed
         self._depth = 0
@@ -370,6 +374,7 @@ class Store:
             each.alive = False
             each.over.set()
         self._suspended.clear()
+        self.dropped()
 
     def record(self, event: Any) -> None:
         """Keep an event until the transaction is committed."""

@@ -88,6 +88,7 @@ class Webhooks:
         self._jobs = Jobs(store)
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[asyncio.Task[Any], list[Delivery]] = {}
+        self._calls: set[asyncio.Task[str | None]] = set()
         self._kept_back: list[Delivery] = []
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._subscriptions: list[Subscription] | None = None
@@ -169,11 +170,18 @@ class Webhooks:
             return None
 
         task = self._keep(post(), [])
+        self._calls.add(task)
         try:
             await asyncio.wait((task,))
         finally:
+            self._calls.discard(task)
             task.cancel()
         return "The webhook call was given up." if task.cancelled() else task.result()
+
+    def give_up(self) -> None:
+        """Let nobody wait for synchronous steps any more."""
+        for task in self._calls:
+            task.cancel()
 
     # both
 
@@ -197,7 +205,7 @@ class Webhooks:
             await asyncio.wait(list(self._tasks))
 
     def reset(self) -> None:
-        """Drop what is queued or in flight and count from zero; who waits for a synchronous step waits no more."""
+        """Drop what is queued or in flight and count from zero."""
         self._kept_back.clear()
         for task, waiting in self._tasks.items():
             waiting.clear()
