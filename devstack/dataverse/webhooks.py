@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One enabled step with its endpoint, message, table (None: every table) and images."""
+    """One enabled step with the URL that it posts to, its message, table (None: every table) and images."""
 
     step: Row
-    endpoint: Row
+    url: httpx.URL
     message: str
     table: str | None
     images: tuple[Row, ...]
@@ -247,8 +247,7 @@ class Webhooks:
             self._client = httpx.AsyncClient(
                 transport=self._transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
             )
-        event, endpoint = delivery.event, delivery.subscription.endpoint
-        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        event, url = delivery.event, delivery.subscription.url
         headers = {
             "Content-Type": "application/json",
             "x-ms-dynamics-organization": system.ORGANIZATION_NAME,
@@ -291,5 +290,6 @@ def _subscriptions(store: Store) -> list[Subscription]:
         sql = 'SELECT * FROM "sdkmessageprocessingstepimage" WHERE "sdkmessageprocessingstepid" = ?'
         images = store.query(sql, [step["sdkmessageprocessingstepid"]])
         table = narrowed["primaryobjecttypecode"] if narrowed else None
-        found.append(Subscription(step, endpoint, message["name"], table, tuple(images)))
+        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        found.append(Subscription(step, url, message["name"], table, tuple(images)))
     return found
