@@ -22,15 +22,32 @@ from devstack.host.serve import serving
 from relay.mapping.load import load_maps
 
 NAME = "peak_memory_largest_bundle"
+PATIENTS = 700
 
 
 def run() -> Iterator[Figure]:
-    """Carry the bundle in a process of its own and report the highest mark of its memory."""
+    """Carry bundles in processes of their own and report the highest marks of their memory."""
+    yield from asyncio.run(_in_flight())
     paths = [published(name) for name in (*BEFORE, LARGEST)]
     if any(path is None for path in paths):
         yield skipped(NAME, "MB", "the published Synthea bundles are not here: set RELAY_TEST_DATA to their folder")
         return
     yield asyncio.run(_measure([path for path in paths if path is not None]))
+
+
+async def _in_flight() -> list[Figure]:
+    """Return the peak with one bundle, and with ten that come at once."""
+    found: list[Figure] = []
+    for bundles in (1, 10):
+        org, server = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json"), fhir_server.create_app()
+        async with org, serving(org) as org_url, serving(server) as fhir_url:
+            told = await _run("in_flight.py", str(bundles), str(PATIENTS), org_url, fhir_url)
+        peak = told.pop("peak_mb")
+        more = {**told, "bundles": bundles, "patients": PATIENTS}
+        if found:
+            more |= {"times_one": round(peak / float(found[0].value or 1), 2), "target": 400}
+        found.append(Figure(f"peak_memory_of_{bundles}_at_once", peak, "MB", more))
+    return found
 
 
 async def _measure(paths: list[Path]) -> Figure:
@@ -64,11 +81,15 @@ def _puts(path: Path) -> bytes:
 
 
 async def _child(path: Path, org_url: str, fhir_url: str) -> dict[str, Any]:
-    command = [sys.executable, str(Path(__file__).with_name("largest.py")), str(path), org_url, fhir_url]
+    return await _run("largest.py", str(path), org_url, fhir_url)
+
+
+async def _run(script: str, *arguments: str) -> dict[str, Any]:
+    command = [sys.executable, str(Path(__file__).with_name(script)), *arguments]
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
         process = await asyncio.create_subprocess_exec(*command, folder, cwd=ROOT, stdout=subprocess.PIPE)
         out, _ = await process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{path.name} was not carried out")
+        raise RuntimeError(f"{script} {arguments[0]} did not end well")
     told: dict[str, Any] = json.loads(out)
     return told

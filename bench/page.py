@@ -72,6 +72,17 @@ MEANINGS: dict[str, tuple[str, str]] = {
             "the bundle came; the servers run in another process"
         ),
     ),
+    "peak_memory_of_1_at_once": (
+        "peak memory, one bundle of {patients} new patients",
+        "{body_mb} MB of JSON, {seconds} s; {before_mb} MB before it came",
+    ),
+    "peak_memory_of_10_at_once": (
+        "peak memory, ten such bundles at once",
+        (
+            "{times_one} times that of one, with `RELAY_WORK_BYTES` at 2 MiB: nine of them wait at the gate; their bodies, as an "
+            "HTTP host holds them, are in it; {seconds} s"
+        ),
+    ),
     "webhook_intake_in_process_p99": (
         "Dataverse webhook, in process, p99",
         (

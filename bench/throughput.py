@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from contender import KEYS
-from devstack.dataverse.protection import Protection
 from figures import ROOT, Figure
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
+from devstack.dataverse.protection import Protection
 from devstack.host.serve import serving
 
 COUNT = 100

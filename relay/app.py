@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -29,8 +29,11 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     import httpx
 
     from relay.dataverse.client import DataverseClient
+    from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient
+    from relay.inbound.gate import Gate
     from relay.inbound.msind import Upserts
+    from relay.inbound.names import OrgNames
     from relay.inbound.service import Inbound
     from relay.live_maps import LiveMaps
     from relay.mapping.load import MapSet
@@ -79,10 +82,32 @@ class Relay:
     def maps(self) -> MapSet:
         """The entity maps and the facts of their tables; of a container's those that `refresh` found last."""
         if self.settings.maps_container:
-            return self._live_maps.maps
-        from relay.mapping.load import load_maps
+            maps = self._live_maps.maps
+        else:
+            from relay.mapping.load import load_maps
 
-        return load_maps(self.settings.maps)
+            maps = load_maps(self.settings.maps)
+        return self._names.applied(maps) if "_names" in self.__dict__ else maps
+
+    @cached_property
+    def _names(self) -> OrgNames:
+        from relay.inbound.names import OrgNames
+
+        return OrgNames(self.dataverse)
+
+    async def _rename(self, tables: Iterable[str]) -> MapSet:
+        """Ask the org for the navigation names of tables and return the maps with them, which all use from then on."""
+        await self._names.ask(tables)
+        maps = self._names.applied(self.maps)
+        if maps is not self.maps:
+            log.warning("the org has other navigation names than metadata.json: see `relay maps metadata`")
+            self._forget_maps()
+            self.__dict__["maps"] = maps
+        return maps
+
+    def _forget_maps(self) -> None:
+        for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
+            self.__dict__.pop(part, None)
 
     @cached_property
     def _live_maps(self) -> LiveMaps:
@@ -100,14 +125,13 @@ class Relay:
     async def refresh(self) -> None:
         """Take up maps that changed in their container; work under way goes on with those it began with."""
         if self.settings.maps_container and await self._live_maps.refresh():
-            for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
-                self.__dict__.pop(part, None)
+            self._forget_maps()
 
     @cached_property
     def dataverse(self) -> DataverseClient:
         """The Web API client."""
         from relay.auth import dataverse_auth
-        from relay.dataverse.client import DataverseClient
+        from relay.dataverse.client import DataverseClient, write_headers
         from relay.dataverse.throttle import Governor
 
         if not self.settings.dataverse_url:
@@ -117,8 +141,16 @@ class Relay:
             auth=dataverse_auth(self.settings),
             transport=self.seams.dataverse,
             governor=Governor(max_wait=SOON, sleep=self.seams.sleep, clock=self.seams.clock, jitter=self.seams.draw),
+            write_headers=write_headers(self.settings.caller_object_id, self.settings.bypass),
             timeout=self.settings.timeout.total_seconds(),
         )
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """Who works on which resource or row now."""
+        from relay.dataverse.lanes import Lanes
+
+        return Lanes()
 
     @cached_property
     def fhir(self) -> FhirClient:
@@ -187,6 +219,7 @@ class Relay:
             changes=changes,
             ledger=self.ledger,
             dead_letters=self.dead_letters,
+            lanes=self.lanes,
             now=self.seams.now,
             backoff=self._backoff,
         )
@@ -231,7 +264,9 @@ class Relay:
                 self.dataverse,
                 self.writebacks.make,
                 self.agreed,
+                lanes=self.lanes,
                 nudge=self.writebacks.nudge,
+                rename=self._rename,
                 maybe_on_server=maybe_on_server,
             )
 
@@ -243,8 +278,16 @@ class Relay:
             written=self.written,
             dead_letters=self.dead_letters,
             now=self.seams.now,
+            gate=self._gate,
             backoff=self._backoff,
         )
+
+    @cached_property
+    def _gate(self) -> Gate:
+        """How much is worked on at once, whoever sent it."""
+        from relay.inbound.gate import Gate
+
+        return Gate(self.settings.work_bytes)
 
     async def work_writeback(self, text: str) -> None:
         """Do the work of one write-back message; while the maps cannot be used it goes back on the queue."""

@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from relay.errors import SettingsError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?")
+_GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+_BYPASS = rf"(?:CustomSync|CustomAsync|{_GUID})"
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 
 
@@ -51,7 +53,17 @@ class Settings(BaseSettings):
         "inline", description="What causes a write-back: the relay itself at once, or the post-create event alone"
     )
     write: Literal["auto", "fewest-calls"] = Field(
-        "auto", description="How rows are written; auto is fewest-calls until bulk calls are there"
+        "auto",
+        description="How rows are written: in as few calls as the limits allow, or (auto) large plans in bulk and side by side",
+    )
+    bulk_from: int = Field(
+        100, ge=1, description="From how many rows to write on `auto` writes in bulk; below, each resource is atomic"
+    )
+    bulk_rows: int = Field(
+        500, ge=1, le=1000, description="Most rows in one bulk call: it should end within 10 seconds"
+    )
+    window: int = Field(
+        1000, ge=1, description="Most resources of a bundle that are worked on at once; a larger one is done in parts"
     )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"
@@ -88,6 +100,11 @@ class Settings(BaseSettings):
     max_depth: int = Field(100, ge=1, description="Deepest nesting of JSON")
     max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
     max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
+    work_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of bundles in work at once in a process; a larger one goes alone",
+    )
     async_over_bytes: int = Field(
         4 * 1024 * 1024, ge=0, description="Bodies above this are answered 202 and worked on afterwards"
     )
@@ -97,6 +114,16 @@ class Settings(BaseSettings):
     # who the relay is
     dataverse_auth: Literal["none", "managed_identity", "client_secret", "certificate"] = Field(
         "managed_identity", description="How the relay signs in to Dataverse"
+    )
+    caller_object_id: str = Field(
+        "",
+        pattern=f"^(?:{_GUID})?$",
+        description="Entra object id of the user for whom rows are written (needs prvActOnBehalfOfAnotherUser); empty: the app",
+    )
+    bypass: str = Field(
+        "",
+        pattern=rf"^(?:{_BYPASS}(?:\s*,\s*{_BYPASS})*)?$",
+        description="Custom logic that the relay's writes leave out: `CustomSync`, `CustomAsync`, ids of steps, with commas",
     )
     dataverse_organization_id: str = Field("", description="If set, events of any other organisation are refused")
     fhir_auth: Literal["none", "entra", "client_credentials", "google", "header"] = Field(

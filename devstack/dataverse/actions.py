@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 from devstack.dataverse import system
 from devstack.dataverse.columns import guid, now
 from devstack.dataverse.customizing import Customizing, Lock
-from devstack.dataverse.definition_bodies import Body
+from devstack.dataverse.definition_body import Body
 from devstack.dataverse.definition_errors import BadXml, WrongXml
 from devstack.dataverse.definition_shapes import NAMESPACE, Shape, column_shape, plain_shape, table_shape
 from devstack.dataverse.definitions import Definitions

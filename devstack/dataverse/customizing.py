@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from devstack.dataverse import system
 from devstack.dataverse.columns import now
-from devstack.dataverse.definition_bodies import Body, Relationship
+from devstack.dataverse.definition_body import Body
 from devstack.dataverse.definition_errors import (
     DefinitionNotFound,
     DuplicateAttribute,
@@ -28,6 +28,7 @@ from devstack.dataverse.definition_errors import (
 )
 from devstack.dataverse.errors import DuplicateRecordEntityKey, InvalidArgument, NotSupported
 from devstack.dataverse.metadata import LOGICAL_NAME, Column, Key, Table
+from devstack.dataverse.relationship_bodies import Relationship
 from devstack.dataverse.rows import Store
 from devstack.dataverse.troubles import CustomizationLock
 
@@ -86,7 +87,7 @@ class Lock:
 
 
 class Customizing:
-    """Carries out changes of definitions on a store; every method runs inside the caller's transaction."""
+    """Carries out changes of definitions on a store; every method but `settle` runs inside the caller's transaction."""
 
     def __init__(self, store: Store, clock: Callable[[], float], key_ms: float) -> None:
         self._store = store
@@ -224,14 +225,20 @@ class Customizing:
         self._put_key(table, replace(key, status="Pending", made=self._clock()))
 
     def settle(self) -> None:
-        """Bring keys whose time has come to their next status: InProgress half way, then Active or Failed."""
+        """Bring keys whose time has come to their next status: InProgress half way, then Active or Failed.
+
+        This is a transaction of its own, and waits while another one is suspended.
+        """
+        if not self._store.metadata.building or self._store.held:
+            return
         moment = self._clock()
-        for table, key in list(self._store.metadata.building):
-            passed = (moment - key.made) * 1000
-            if passed >= self.key_ms:
-                self._finish(self._tables[table.name], key)
-            elif passed >= self.key_ms / 2 and key.status == "Pending":
-                self._put_key(self._tables[table.name], replace(key, status="InProgress"))
+        with self._store.transaction():
+            for table, key in list(self._store.metadata.building):
+                passed = (moment - key.made) * 1000
+                if passed >= self.key_ms:
+                    self._finish(self._tables[table.name], key)
+                elif passed >= self.key_ms / 2 and key.status == "Pending":
+                    self._put_key(self._tables[table.name], replace(key, status="InProgress"))
 
     def _finish(self, table: Table, key: Key) -> None:
         try:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from devstack.dataverse import definition_bodies as bodies
 from devstack.dataverse.customizing import Customizing, Lock
-from devstack.dataverse.definition_bodies import Body
+from devstack.dataverse.definition_body import Body
 from devstack.dataverse.definition_queries import COLLECTIONS, below, many, named, one
 from devstack.dataverse.definition_shapes import (
     NAMESPACE,
@@ -20,6 +20,7 @@ from devstack.dataverse.definition_shapes import (
 from devstack.dataverse.errors import InvalidArgument, MethodNotAllowed, NotSupported, UnknownSegment
 from devstack.dataverse.keys import Segment
 from devstack.dataverse.metadata import Column, Metadata, Table, metadata_id
+from devstack.dataverse.relationship_bodies import relationship
 from devstack.dataverse.solutions import ATTRIBUTE, ENTITY, ENTITY_KEY, RELATIONSHIP, Solutions
 from devstack.dataverse.wire import Answer, Call, answer
 
@@ -149,7 +150,7 @@ class Definitions:
     def _write_relationship(self, call: Call, path: list[Segment]) -> Answer:
         if path[0].words is None:
             _only(call, path, 1, "POST")
-            asked = bodies.relationship(call.json("OneToManyRelationshipMetadata"))
+            asked = relationship(call.json("OneToManyRelationshipMetadata"))
             solution = self._solution(call)
             self._solutions.check_prefix(solution, asked.name, asked.lookup.schema_name)
             child, column = self._customizing.add_relationship(asked)

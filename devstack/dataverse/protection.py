@@ -256,14 +256,12 @@ class Visit:
 
 def _over(server: _Server, limit: float) -> float | None:
     """Return when the work was done whose end in the window makes room again; None while there is room."""
-    left = sum(each for _, each in server.work) - limit
-    if left < 0:
-        return None
-    for when, spent in server.work:
-        left -= spent
-        if left < 0:
+    room = limit
+    for when, spent in reversed(server.work):
+        room -= spent
+        if room <= 0:
             return when
-    return server.work[-1][0]
+    return None
 
 
 def _user(headers: Mapping[str, str]) -> str:

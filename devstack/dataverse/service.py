@@ -50,7 +50,14 @@ UNSETTLED: Final = (
 """What no page settles, and how it is here."""
 
 _BYPASS: Final = "mscrm.bypass"
-_FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
+NOT_HERE: Final = (
+    *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
+    *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
+    *("DeleteOptionValue", "OrderOption", "InsertStatusValue", "UpdateStateValue", "CloneAsSolution", "ExportSolution"),
+    *("ImportSolution", "AddSolutionComponent", "RemoveSolutionComponent", "RetrieveDependenciesForDelete"),
+    *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
+)
+"""Actions and functions that are there in Dataverse, and that somebody may look for here."""
 
 
 class Service:
@@ -76,7 +83,6 @@ class Service:
         self.bulk = Bulk(store, self._records)
         self.tracking = Tracking(store, wall_clock, days=delta_days)
         self._fetch, self._sql = Fetch(store), PlainSql(store)
-        self._customizing = customizing
         self._solutions = Solutions(store)
         self._definitions = Definitions(metadata, customizing, self._solutions, lock)
         self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
@@ -96,7 +102,7 @@ class Service:
             _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
             return self._who(call, found, user)
-        if first.name.startswith("$") or first.name in _FUNCTIONS:
+        if first.name.startswith("$") or first.name in NOT_HERE:
             raise NotSupported(first.name)
         if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
             raise NotSupported(f"the function or action {first.name}")
@@ -107,12 +113,6 @@ class Service:
         if len(found) == 1:
             return self._record(call, table, where)
         return self._below(call, table, where, found[1:])
-
-    def settle(self) -> None:
-        """Bring keys that are being made to where they are by now; in a transaction of its own."""
-        if self.metadata.building and not self.store.held:
-            with self.store.transaction():
-                self._customizing.settle()
 
     def save(self, call: Call) -> None:
         """Save the row that a call names as a user does who changes nothing: it has another version afterwards.

@@ -11,6 +11,7 @@ import httpx
 
 from relay.dataverse import batch as codec
 from relay.dataverse.batch import ChangeSet, Request, Response
+from relay.dataverse.bulk import BulkTables
 from relay.dataverse.errors import read_error, read_retry_after
 from relay.dataverse.json_text import dumps
 from relay.dataverse.multipart import is_multipart
@@ -46,10 +47,15 @@ class DataverseClient:
         auth: httpx.Auth | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         governor: Governor | None = None,
+        write_headers: Mapping[str, str] | None = None,
         timeout: float = 100,
     ) -> None:
+        """`write_headers` go with every request that writes; with a batch once, for all of it."""
         self._root = _api_root(url)
         self.governor = governor or Governor()
+        self.bulk_tables = BulkTables()
+        self._write_headers = dict(write_headers or {})
+        codec.check_headers(self._write_headers)
         self._http = httpx.AsyncClient(
             auth=auth,
             transport=transport,
@@ -92,6 +98,8 @@ class DataverseClient:
         headers = {"Content-Type": content_type}
         if continue_on_error:
             headers["Prefer"] = "odata.continue-on-error"
+        if any(isinstance(item, ChangeSet) or item.method != "GET" for item in items):
+            headers |= self._write_headers
         answer = await self._exchange("POST", self._root + "$batch", headers, body)
         kind = answer.headers.get("content-type", "")
         if not is_multipart(kind):
@@ -108,6 +116,8 @@ class DataverseClient:
         codec.check_method(request.method)
         codec.check_headers(request.headers)
         headers = dict(request.headers)
+        if request.method != "GET":
+            headers |= self._write_headers
         body: bytes | None = None
         if request.body is not None:
             body = dumps(request.body).encode("ascii")
@@ -180,6 +190,20 @@ class DataverseClient:
         ]
         if waits:
             self.governor.pause(max(waits))
+
+
+def write_headers(caller: str, bypass: str) -> dict[str, str]:
+    """Return the optional headers of writes: for whom they are made, and which custom logic does not run.
+
+    `caller` is an Entra object id; `bypass` lists CustomSync, CustomAsync and ids of steps, with commas. Empty is off.
+    """
+    words = [each.strip() for each in bypass.split(",") if each.strip()]
+    headers = {
+        "CallerObjectId": caller,
+        "MSCRM.BypassBusinessLogicExecution": ",".join(each for each in words if "-" not in each),
+        "MSCRM.BypassBusinessLogicExecutionStepIds": ",".join(each for each in words if "-" in each),
+    }
+    return {name: value for name, value in headers.items() if value}
 
 
 async def _count(request: httpx.Request) -> None:

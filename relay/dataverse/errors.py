@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, Literal
 from relay.errors import Race, RelayError, Terminal, Transient
 
 Kind = Literal["race", "missing", "transient", "not-reached", "terminal"]
+Sql = Literal["", "deadlock", "timeout"]
 
 _RACES: Final = {
     "0x80060882": "ConcurrencyVersionMismatch",
@@ -53,7 +54,8 @@ _NAMES: Final = {**_RACES, **_MISSING, **_BUSY, **_OTHERS}
 
 # 401 is here because a token or secret that ran out says nothing about the row: it is kept until somebody acts.
 _BUSY_STATUSES: Final = frozenset({401, 408, 429, 502, 503, 504})
-_SQL_AWAY: Final = re.compile(r"Sql (?:Number|ErrorCode): -?(?:1205|2)\b|\bdeadlock", re.IGNORECASE)
+_DEADLOCK: Final = re.compile(r"Sql (?:Number|ErrorCode): 1205\b|\bdeadlock", re.IGNORECASE)
+_SQL_TIMEOUT: Final = re.compile(r"Sql (?:Number|ErrorCode): -?2\b", re.IGNORECASE)
 _COLUMN: Final = re.compile(r"length of the '([a-z0-9_]{1,128})' attribute of the '[a-z0-9_]{1,128}' entity")
 _REQUEST_ID: Final = re.compile(r"[0-9A-Za-z-]{1,64}")
 
@@ -62,7 +64,8 @@ class DataverseError(RelayError):
     """Dataverse said no: `status`, `code` (`0x` and eight lower-case hex digits, else `http-<status>`), `kind`.
 
     `name` is the code's name where it is a known one, `column` the logical name of a column whose text is too long,
-    `request_id` what Microsoft's support asks for. The server's own text may hold a row's values, so it is not kept.
+    `request_id` what Microsoft's support asks for. `sql` says that the database gave up: against another transaction,
+    or for the time it took. The server's own text may hold a row's values, so it is not kept.
     """
 
     kind: ClassVar[Kind] = "terminal"
@@ -75,11 +78,13 @@ class DataverseError(RelayError):
         retry_after: float | None = None,
         request_id: str = "",
         column: str = "",
+        sql: Sql = "",
     ) -> None:
         self.status = status
         self.name = _NAMES.get(code, "")
         self.column = column
         self.request_id = request_id
+        self.sql = sql
         super().__init__(self._describe(status, code), code=code or f"http-{status}")
         self.retry_after = retry_after
 
@@ -132,9 +137,13 @@ def classify(status: int, code: str, text: str = "") -> type[DataverseError]:
         return DataverseBusy
     if not code and status == 500:  # noqa: PLR2004 - a failure without a code comes from in front of the Web API
         return DataverseBusy
-    if _SQL_AWAY.search(text):
-        return DataverseBusy
-    return DataverseRefusal
+    return DataverseBusy if _sql(code, text) else DataverseRefusal
+
+
+def _sql(code: str, text: str) -> Sql:
+    if code == "0x80044151" or _SQL_TIMEOUT.search(text):
+        return "timeout"
+    return "deadlock" if code == "0x80040255" or _DEADLOCK.search(text) else ""
 
 
 def normalise_code(code: object) -> str:
@@ -163,6 +172,7 @@ def read_error(status: int, headers: Mapping[str, str], body: Any) -> DataverseE
         retry_after=read_retry_after(headers),
         request_id=request_id if _REQUEST_ID.fullmatch(request_id) else "",
         column=column[1] if column else "",
+        sql=_sql(code, text),
     )
 
 

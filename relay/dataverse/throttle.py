@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import httpx
 
 from relay.dataverse.errors import read_retry_after
+from relay.dataverse.places import Places, Repeats
 from relay.errors import Transient
-from relay.telemetry import current_meter
+from relay.telemetry import current_meter, current_work
 
 _THROTTLED: Final = 429
 _AGAIN: Final = frozenset({_THROTTLED, 502, 503, 504})
@@ -21,12 +21,16 @@ _FIRST_DELAY: Final = 0.5
 _LONGEST_DELAY: Final = 8.0
 _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allows one user
 _TRIES: Final = 6
+_CROWDED: Final = b"0x80072326"
+_QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
 
 
 class Governor:
     """Bounds concurrency, pauses everybody on 429, and repeats a call a few times within `max_wait` seconds of waiting.
 
-    The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success.
+    The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success,
+    up to what ran at once when Dataverse last said that it was too many at once.
+    Pieces of work that wait share it in turn. Only about one call in five is made again, whatever happens.
     `sleep`, `clock` (seconds) and `jitter` (0 to 1) can be replaced, so that tests need no time.
     """
 
@@ -44,24 +48,33 @@ class Governor:
         self.max_wait = max_wait
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
         self._most = concurrency
-        self._limit = concurrency
         self._ceiling = concurrency
+        self._crowd = _MOST_AT_ONCE
+        self._crowded_at = float("-inf")
         self._successes = 0
-        self._active = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._sent = 0
+        self._places = Places(concurrency)
+        self._repeats = Repeats(clock())
         self._open_at = float("-inf")
 
     @property
     def limit(self) -> int:
         """Return how many requests may run at once now."""
-        return self._limit
+        return self._places.limit
 
-    def pause(self, seconds: float) -> None:
-        """Let nobody send for that long; then one at a time until it goes well."""
+    def pause(self, seconds: float, *, crowded: bool = False) -> None:
+        """Let nobody send for that long; then one at a time until it goes well.
+
+        `crowded` says that a call was refused for those that ran beside it, not for what was asked before.
+        """
         now = self._clock()
-        if now >= self._open_at:  # one storm counts once, however many calls it hits
-            self._ceiling = max(1, self._limit // 2)
-        self._limit = 1
+        begins = now >= self._open_at  # one storm counts once, however many calls it hits
+        if crowded:  # what ran at once, less those that were refused
+            self._crowd = max(1, self._sent if begins else self._crowd - 1)
+            self._ceiling, self._crowded_at = self._crowd, now
+        elif begins:
+            self._ceiling = max(1, self.limit // 2)
+        self._places.limit = 1
         self._successes = 0
         self._open_at = max(self._open_at, now + seconds)
 
@@ -73,16 +86,20 @@ class Governor:
         Raises Transient if the gate stays closed longer than may be waited, or if no answer comes.
         """
         waited = 0.0
+        self._repeats.earn()
         for attempt in range(_TRIES):
             waited += await self._enter(self.max_wait - waited)
             outcome, again = await self._try(send, repeat=repeat)
             if isinstance(outcome, httpx.Response) and not again:
                 return outcome
             delay = self._delay(outcome, attempt)
-            throttled = isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED
-            if throttled:
-                self.pause(delay)
+            throttled = False
+            if isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED:
+                throttled = True
+                self.pause(delay, crowded=_CROWDED in outcome.content)
             if not again or attempt == _TRIES - 1 or waited + delay > self.max_wait:
+                break
+            if not self._repeats.spend(self._clock()):
                 break
             if not throttled:  # who is throttled waits at the gate, like everybody
                 waited += await self._wait(delay)
@@ -94,6 +111,7 @@ class Governor:
         self, send: Callable[[], Awaitable[httpx.Response]], *, repeat: bool
     ) -> tuple[httpx.Response | Exception, bool]:
         """Send once; return the answer or the failure, and whether to try again."""
+        self._sent += 1
         try:
             answer = await send()
             self._observe(answer)
@@ -104,10 +122,11 @@ class Governor:
         except (httpx.RequestError, OSError) as error:
             return error, repeat
         finally:
-            self._leave()
+            self._sent -= 1
+            self._places.leave()
         return answer, _is_busy(answer) and (repeat or answer.status_code == _THROTTLED)
 
-    def _delay(self, outcome: httpx.Response | Exception, attempt: int) -> float:
+    def _delay(self, outcome: httpx.Response | Exception | None, attempt: int) -> float:
         asked = read_retry_after(outcome.headers) if isinstance(outcome, httpx.Response) else None
         if asked is not None:
             return asked
@@ -116,16 +135,25 @@ class Governor:
     def _observe(self, answer: httpx.Response) -> None:
         hint = answer.headers.get("x-ms-dop-hint", "")
         if hint.isascii() and hint.isdigit() and int(hint[:4]) > 0:
-            at_full = self._limit == self._most
+            at_full = self.limit == self._most
             self._most = min(int(hint[:4]), _MOST_AT_ONCE)
-            self._limit = self._most if at_full else min(self._limit, self._most)
+            self._places.limit = self._most if at_full else min(self.limit, self._most)
             self._ceiling = self._most if at_full else min(self._ceiling, self._most)
-        if answer.is_success and self._limit < self._most:
+        if self._crowd < self._most and self._clock() > self._crowded_at + _QUIET:
+            self._crowd, self._crowded_at = self._crowd + 1, self._clock()
+        if answer.is_success and self.limit < min(self._most, self._crowd):
             self._successes += 1
             # up to half of what was too much: one more per success; from there: one more per round
-            if self._limit < self._ceiling or self._successes >= self._limit:
-                self._limit += 1
+            if self.limit < self._ceiling or self._successes >= self.limit:
+                self._places.limit += 1
                 self._successes = 0
+
+    async def again(self, attempt: int) -> bool:
+        """Wait a while that grows with the attempt before a call is made again; returns False, at once, if it may not be."""
+        if not self._repeats.spend(self._clock()):
+            return False
+        await self._wait(self._delay(None, attempt))
+        return True
 
     async def _wait(self, seconds: float) -> float:
         current_meter().waits_ms += round(seconds * 1000)
@@ -141,36 +169,10 @@ class Governor:
                     raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
                 # a little apart, so that those who wait do not all come at once
                 waited += await self._wait(closed + self._jitter() * 0.1)
-            await self._take_place()
+            await self._places.take(current_work())
             if self._open_at <= self._clock():
                 return waited
-            self._leave()
-
-    async def _take_place(self) -> None:
-        while self._active >= self._limit:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn in self._waiting:
-                    self._waiting.remove(turn)
-                else:  # the turn was given already: pass it on
-                    self._wake()
-                raise
-        self._active += 1
-
-    def _leave(self) -> None:
-        self._active -= 1
-        self._wake()
-
-    def _wake(self) -> None:
-        free = self._limit - self._active
-        while free > 0 and self._waiting:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else its task was cancelled and has not run yet
-                turn.set_result(None)
-                free -= 1
+            self._places.leave()
 
 
 def _is_busy(answer: httpx.Response) -> bool:

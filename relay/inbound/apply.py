@@ -1,119 +1,63 @@
-"""Carry out a plan: change sets in as few `$batch` calls as the limit allows, each answer judged by its code."""
+"""Carry out a plan: in as few calls as the limits allow, or in bulk and side by side; each answer judged by its code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from functools import partial
 
-from relay.dataverse.batch import MAX_OPERATIONS, Response
 from relay.dataverse.client import DataverseClient
-from relay.dataverse.errors import DataverseError
-from relay.inbound.operations import Operation, Plan, Planned, change_set
-from relay.store.written import RowWritten
+from relay.inbound.bulk import BulkWriter, side_by_side
+from relay.inbound.judge import Applied, Judge
+from relay.inbound.levels import Call, Piece, calls, filled, levels, pieces, size
+from relay.inbound.operations import Plan, change_set
+from relay.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Raced:
-    """A resource that lost against another writer, and the answer that said so.
+class Applier:
+    """Writes plans; a resource that Dataverse refuses becomes `failed`, and the others go on.
 
-    `written` is whether its row is there and only the update that closes a cycle was lost.
+    A plan below the setting `bulk_from`, and any plan under `write: fewest-calls`, is one change set per resource,
+    whole or not at all, in as few batches as the limit of operations allows. A larger one goes out by levels, side by
+    side: creates in bulk, what holds an update or a delete as change sets.
     """
 
-    planned: Planned
-    error: DataverseError
-    written: bool
+    def __init__(self, client: DataverseClient, settings: Settings) -> None:
+        self._client = client
+        self._bulk_from = settings.bulk_from if settings.write == "auto" else None
+        self._rows = settings.bulk_rows
 
+    async def apply(self, plan: Plan, tag: str, *, again: bool = False) -> Applied:
+        """Write a plan; `again` says that it holds what lost a race, so each resource goes alone and none in bulk.
 
-@dataclass(slots=True)
-class Applied:
-    """What became of a plan: `raced` resources are to be located and planned again, `busy` ones later.
+        Raises Transient when Dataverse is away or busy: what was written stays, and writing again changes nothing.
+        """
+        judge = Judge()
+        if self._bulk_from is None or size(plan) < self._bulk_from:
+            for run in filled(pieces(plan)):
+                await self._batch(run, tag, judge)
+        else:
+            await self._by_levels(plan, tag, judge, await self._bulk_tables(plan) if not again else frozenset())
+        return judge.verdict()
 
-    Both are by the number of the entry. `refused` are codeable concepts that could not be made, by key.
-    """
+    async def _by_levels(self, plan: Plan, tag: str, judge: Judge, bulk: frozenset[str]) -> None:
+        writer = BulkWriter(self._client, tag, judge)
+        for level in levels(plan, bulk):
+            sending = calls(judge.ready(level), at_once=self._client.governor.limit, rows=self._rows)
+            await side_by_side(self._send(call, writer, tag, judge) for call in sending)
 
-    raced: dict[int, Raced] = field(default_factory=dict)
-    busy: dict[int, Planned] = field(default_factory=dict)
-    retry_after: float | None = None
-    refused: dict[str, DataverseError] = field(default_factory=dict)
-    written: tuple[RowWritten, ...] = ()
-    """Which line wrote which column, of what went through."""
+    async def _send(self, call: Call, writer: BulkWriter, tag: str, judge: Judge) -> None:
+        if call.bulk:
+            await writer.create(call.pieces)
+        else:
+            await self._batch(call.pieces, tag, judge)
 
+    async def _batch(self, run: Iterable[Piece], tag: str, judge: Judge) -> None:
+        run = list(run)
+        answers = await self._client.batch([change_set(piece.operations, tag) for piece in run])
+        for piece, responses in zip(run, answers, strict=True):
+            judge.take(piece, next((each.error for each in responses if each.error is not None), None))
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One change set; `planned` is None for a codeable concept that several resources share."""
-
-    operations: Sequence[Operation]
-    planned: Planned | None
-
-
-async def apply(client: DataverseClient, plan: Plan, tag: str) -> Applied:
-    """Write the plan; a resource that Dataverse refuses becomes `failed`, whole, and the others go on.
-
-    Raises Transient when Dataverse is away or busy: what was written stays, and writing again changes nothing.
-    """
-    applied = Applied()
-    for units in _batches(_units(plan)):
-        answers = await client.batch([change_set(unit.operations, tag) for unit in units])
-        for unit, responses in zip(units, answers, strict=True):
-            _judge(unit, responses, applied)
-    return applied
-
-
-def _units(plan: Plan) -> Iterable[_Unit]:
-    for concept in plan.concepts:
-        yield _Unit((concept,), None)
-    for planned in plan.resources:
-        if planned.operations:
-            yield _Unit(planned.operations, planned)
-    for planned in plan.resources:
-        if planned.afterwards:
-            yield _Unit(planned.afterwards, planned)
-
-
-def _batches(units: Iterable[_Unit]) -> Iterable[list[_Unit]]:
-    batch: list[_Unit] = []
-    size = 0
-    for unit in units:
-        if batch and size + len(unit.operations) > MAX_OPERATIONS:
-            yield batch
-            batch, size = [], 0
-        batch.append(unit)
-        size += len(unit.operations)
-    if batch:
-        yield batch
-
-
-def _judge(unit: _Unit, responses: Sequence[Response], applied: Applied) -> None:
-    error = next((response.error for response in responses if response.error is not None), None)
-    if error is None:
-        return
-    planned = unit.planned
-    if planned is None:
-        if error.kind != "race":  # somebody else made the concept first: it is there
-            applied.refused[unit.operations[0].id] = error
-        return
-    number = planned.number
-    if number in applied.raced or number in applied.busy or planned.result == "failed":
-        return  # its first change set did not go through, so the one that closes the cycle cannot either
-    error = _refused_concept(unit, applied) or error
-    if error.kind in ("race", "missing"):
-        # `missing`: a row we meant to change or to point to is not there (any more); reading again tells.
-        applied.raced[number] = Raced(planned, error, written=unit.operations is planned.afterwards)
-    elif error.kind in ("transient", "not-reached"):
-        applied.busy[number] = planned
-        applied.retry_after = max(applied.retry_after or 0, error.retry_after or 0) or None
-    elif unit.operations is planned.afterwards:
-        planned.fail_after_write(f"dataverse-{error.code}", str(error), error.column)
-    else:
-        planned.fail(f"dataverse-{error.code}", str(error), error.column)
-
-
-def _refused_concept(unit: _Unit, applied: Applied) -> DataverseError | None:
-    """Return why a codeable concept that this unit binds could not be made: that is the reason for the unit too."""
-    for operation in unit.operations if applied.refused else ():
-        for value in operation.body.values():
-            for key, error in applied.refused.items():
-                if isinstance(value, str) and value.endswith(f"({key})"):
-                    return error
-    return None
+    async def _bulk_tables(self, plan: Plan) -> frozenset[str]:
+        creates = {each.table.name: None for one in plan.resources for each in one.operations if each.kind == "create"}
+        creates |= {each.table.name: None for each in plan.concepts}
+        return await self._client.bulk_tables.those_of(creates, partial(self._client.get, metered=False))

@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 from relay.dataverse.client import DataverseClient
+from relay.dataverse.errors import DataverseRefusal
+from relay.dataverse.lanes import Lanes
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
-from relay.inbound.apply import Applied, Raced, apply
+from relay.inbound.apply import Applier
 from relay.inbound.entries import Entry, Incoming
+from relay.inbound.judge import Applied, Raced
 from relay.inbound.locate import Locator
 from relay.inbound.located import Agreements, Located
-from relay.inbound.operations import Child, Planned
+from relay.inbound.names import UNKNOWN, NamesRead
+from relay.inbound.operations import Child, Operation, Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
+from relay.inbound.windows import windows
 from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
+from relay.mapping.rename import tables_of
 from relay.mapping.translate import translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
@@ -31,13 +38,16 @@ from relay.store.written import RowWritten
 
 ROUNDS = 5
 SIDE_BY_SIDE = 16  # calls to the store
+Rename = Callable[[Iterable[str]], Awaitable[MapSet]]
+"""Asks the org for the navigation names of tables, once each, and returns the maps as they are then."""
+
 Nudge = Callable[[str, str], Awaitable[None]]
 """Asks, for (table, GUID), that what users changed goes to FHIR."""
 
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
 _NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
-_WRITES = frozenset({"created", "updated"})
+_NAME_ISSUES = frozenset(f"dataverse-{code}" for code in UNKNOWN)
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
 
@@ -66,15 +76,20 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        lanes: Lanes,
         nudge: Nudge,
+        rename: Rename,
         maybe_on_server: bool = False,
     ) -> None:
         """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        self._lanes = lanes
         self._nudge = nudge
+        self._rename = rename
         self._maybe_on_server = maybe_on_server
         self._settings = settings
         self._maps = maps
         self._dataverse = dataverse
+        self._applier = Applier(dataverse, settings)
         self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
         self._agreed = agreed
@@ -90,12 +105,24 @@ class Carrier:
 
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
+        try:
+            return await self._carry(incoming, tag, sent)
+        except NamesRead:  # a second time is left to the queue
+            return await self._carry(incoming, tag, sent)
+
+    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None) -> Carried:
         reports, drafts = self.translate(incoming)
-        busy = await self._write(drafts, reports, tag)
-        still_open = await self._link(incoming, drafts, reports, sent)
-        if busy.busy:
-            raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=busy.retry_after)
-        return Carried([reports[entry.index] for entry in incoming.entries], still_open, busy.written)
+        still_open: list[str] = []
+        written: list[RowWritten] = []
+        for window in windows(drafts, self._settings.window, self._settings.source_name):
+            part = {number: drafts.pop(number) for number in window}
+            async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
+                done = await self._write(part, reports, tag)
+            still_open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
+            written += done.written
+            if done.busy:  # what comes after it may refer to it
+                raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
+        return Carried([reports[entry.index] for entry in incoming.entries], tuple(still_open), tuple(written))
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""
@@ -105,7 +132,7 @@ class Carrier:
         for entry in incoming.entries:
             report = Report(entry.index, _name(entry), "skipped")
             reports[entry.index] = report
-            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.resource is not None
+            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.sent is not None
             if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
                 report.issues.append(self._no_map(entry))
             elif entry.problem is not None:
@@ -146,14 +173,15 @@ class Carrier:
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
+        made: defaultdict[int, set[str]] = defaultdict(set)
         rows: list[RowWritten] = []
-        for _ in range(ROUNDS):
+        for turn in range(ROUNDS):
             if not pending:
                 break
-            located = await self._locator.locate(list(pending.values()), chosen)
+            located = await self._locate(pending, chosen)
             located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, self._options)
-            applied = await apply(self._dataverse, planned, tag)
+            applied = await self._applier.apply(planned, tag, again=turn > 0)
             # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
@@ -162,14 +190,18 @@ class Carrier:
             done.busy |= applied.busy
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             through = [each for each in planned.resources if each.number not in unwritten]
+            if any(issue.code in _NAME_ISSUES for each in through for issue in each.issues):
+                await self._ask_names(pending)
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
-            rows += _written(through)
+            rows += _written(applied.done)
+            for number, raced in applied.raced.items():
+                made[number] |= raced.made
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
-            raced = (each.planned for each in applied.raced.values())
-            creates = (each for planned in raced for each in planned.operations if each.kind == "create")
+            lost = (each.planned for each in applied.raced.values())
+            creates = (each for planned in lost for each in planned.operations if each.kind == "create")
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
@@ -177,8 +209,26 @@ class Carrier:
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
+        for number, guids in made.items():
+            reports[number].made_before(guids)
         done.written = tuple(rows)
         return done
+
+    async def _locate(self, pending: Mapping[int, Draft], chosen: Mapping[tuple[str, str], None]) -> Located:
+        try:
+            return await self._locator.locate(list(pending.values()), chosen)
+        except DataverseRefusal as error:
+            if error.code in UNKNOWN:
+                await self._ask_names(pending)
+            raise
+
+    async def _ask_names(self, pending: Mapping[int, Draft]) -> None:
+        """See whether the org has other names than the maps assume; raises NamesRead if it has."""
+        maps = await self._rename(tables_of({draft.map.resource: draft.map for draft in pending.values()}.values()))
+        if maps is not self._maps:
+            self._maps = maps
+            self._locator = Locator(self._dataverse, maps, self._settings.source_name)
+            raise NamesRead("the maps have other names now", code="maps")
 
     async def _agreements(self, drafts: Iterable[Draft], located: Located) -> Agreements | None:
         """Read what was agreed on for the rows whose map tracks columns; None, and no call, when no map does."""
@@ -211,18 +261,17 @@ class Carrier:
 
     async def _link(
         self,
-        incoming: Incoming,
+        entries: Sequence[Entry],
         drafts: Mapping[int, Draft],
         reports: Mapping[int, Report],
         sent: SentBodies | None,
-    ) -> tuple[str, ...]:
+    ) -> list[str]:
         """Write the GUIDs of known rows back; returns the GUIDs whose write-back is still to come."""
         by_event = self._settings.writeback == "event"
         links: dict[int, Link] = {}
-        for entry in incoming.entries:
-            report = reports[entry.index]
-            draft = drafts.get(entry.index)
-            if draft is None or not report.row_id or report.result == "skipped":
+        for entry in entries:
+            report, draft = reports[entry.index], drafts[entry.index]
+            if not report.row_id or report.result == "skipped":
                 continue
             identifier = draft.map.identifier
             if identifier is None or not identifier.writeback:
@@ -245,7 +294,7 @@ class Carrier:
             if result.state not in ("written", "present"):
                 still_open.append(link.row_id)
         # Should the setting change to inline, the events of these rows are not to be taken for done.
-        return tuple(report.row_id for report in reports.values() if report.row_id) if by_event else tuple(still_open)
+        return [reports[number].row_id for number in drafts if reports[number].row_id] if by_event else still_open
 
 
 async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
@@ -259,10 +308,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
     return await asyncio.gather(*map(made, calls))
 
 
-def _written(planned: Iterable[Planned]) -> list[RowWritten]:
+def _written(operations: Iterable[Operation]) -> list[RowWritten]:
     """Return which line wrote which column of which row."""
     found = []
-    for operation in (each for one in planned if one.result in _WRITES for each in (*one.operations, *one.afterwards)):
+    for operation in operations:
         lines = {
             name: (PurePath(source.file).name, source.line, source.path)
             for name, source in operation.sources.items()

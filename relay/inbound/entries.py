@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from relay.inbound.pieces import Piece
 from relay.mapping.model import Issue
 
 
@@ -18,7 +19,7 @@ class Entry:
     """
 
     index: int
-    resource: dict[str, Any] | None
+    sent: dict[str, Any] | Piece | None
     full_url: str = ""
     method: str = ""
     url: str = ""
@@ -28,11 +29,17 @@ class Entry:
     skip: str = ""
 
     @property
+    def resource(self) -> dict[str, Any] | None:
+        """The resource as parsed JSON; of a large bundle it is decoded anew each time, so ask once."""
+        return self.sent.decode() if isinstance(self.sent, Piece) else self.sent
+
+    @property
     def resource_type(self) -> str:
         """The type as it is known: of the key, else of the resource, else empty."""
         if self.key:
             return self.key[0]
-        named = self.resource.get("resourceType") if self.resource else None
+        resource = self.resource
+        named = resource.get("resourceType") if resource else None
         return named if isinstance(named, str) else ""
 
     def failed(self, code: str, message: str, at: str) -> Entry:

@@ -8,8 +8,9 @@ has a `problem`, or says in `skip` why it is passed over. Messages hold places a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 from relay.errors import Refused
@@ -17,6 +18,7 @@ from relay.fhir.subset import is_subset
 from relay.inbound.duplicates import age_of, settle, settle_versions
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.limits import NDJSON_TYPES, parse, read_text
+from relay.inbound.pieces import Piece, Pieces, scan, value_start
 from relay.mapping.model import Issue
 from relay.settings import Settings
 
@@ -41,14 +43,23 @@ _SUCCESS = re.compile(r"2\d\d(?!\d)")
 _RESPONSES = {"batch-response", "transaction-response"}
 
 
-def read_bundle(body: bytes, *, content_type: str, content_encoding: str, limits: Settings, tag: str = "") -> Incoming:
+LARGE = 1024 * 1024  # characters of a text from which on its entries are decoded when they are asked for
+
+
+def read_bundle(
+    body: bytes, *, content_type: str, content_encoding: str, limits: Settings, tag: str = "", large: int = LARGE
+) -> Incoming:
     """Read a FHIR Bundle or one resource; `tag` is the sender's mark, handed on as it is.
+
+    A text of `large` characters or more is decoded entry by entry, now to check it, and each again when it is asked for.
 
     Raises Refused when nothing of it can be taken: 400 (not JSON, not FHIR, too deep, …), 413 (too large, ratio, too
     many entries) or 415 (content type or encoding). What concerns one entry is that entry's problem.
     """
     text = read_text(body, content_type=content_type, content_encoding=content_encoding, limits=limits)
-    sent = parse(text, limits)
+    sent = scan(text, limits) if len(text) >= large else None
+    if sent is None or sent.get("resourceType") != "Bundle":
+        sent = parse(text, limits)
     kind = sent.get("resourceType") if isinstance(sent, dict) else None
     if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
         raise Refused("the JSON is not a FHIR resource: it has no valid resourceType", code="not-fhir")
@@ -57,7 +68,9 @@ def read_bundle(body: bytes, *, content_type: str, content_encoding: str, limits
     return Incoming("resource", (_resource_entry(Entry(0, sent, key=_key(sent)), at=kind),), tag)
 
 
-def read_ndjson(body: bytes, *, content_type: str, content_encoding: str, limits: Settings, tag: str = "") -> Incoming:
+def read_ndjson(
+    body: bytes, *, content_type: str, content_encoding: str, limits: Settings, tag: str = "", large: int = LARGE
+) -> Incoming:
     """Read one resource a line, blank lines passed over; a line that cannot be read is the problem of its entry alone.
 
     Raises Refused when nothing of it can be taken: 400 (gzip, UTF-8), 413 (too large, ratio, too many lines) or 415.
@@ -65,18 +78,34 @@ def read_ndjson(body: bytes, *, content_type: str, content_encoding: str, limits
     text = read_text(
         body, content_type=content_type, content_encoding=content_encoding, limits=limits, accept=NDJSON_TYPES
     )
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    lines = list(_lines(text))
     _check_count(len(lines), limits)
     entries: list[Entry] = []
-    for index, (number, line) in enumerate(lines):
+    for index, (number, start, end) in enumerate(lines):
         try:
-            sent = parse(line, limits)
+            sent = parse(text[start:end], limits)
         except Refused as error:
             problem = Issue("error", error.code, str(error), f"line {number}")
             entries.append(Entry(index, None, problem=problem))
         else:
-            entries.append(_resource_entry(Entry(index, sent, key=_key(sent)), at=f"line {number}"))
+            entry = _resource_entry(Entry(index, sent, key=_key(sent)), at=f"line {number}")
+            if len(text) >= large and entry.sent is not None:
+                entry = replace(entry, sent=Piece(text, value_start(text, start), wrapped=False))
+            entries.append(entry)
     return Incoming("ndjson", settle(entries), tag)
+
+
+def _lines(text: str) -> Iterator[tuple[int, int, int]]:
+    """Yield number, start and end of each line that is not blank."""
+    start = 0
+    for number in count(1):
+        end = text.find("\n", start)
+        line = text[start : end if end >= 0 else None]
+        if line.strip():
+            yield number, start, start + len(line)
+        if end < 0:
+            return
+        start = end + 1
 
 
 def _bundle(bundle: Mapping[str, Any], limits: Settings, tag: str) -> Incoming:
@@ -88,7 +117,7 @@ def _bundle(bundle: Mapping[str, Any], limits: Settings, tag: str) -> Incoming:
     sent = bundle.get("entry")
     if sent is None:
         sent = []
-    if not isinstance(sent, list):
+    if not isinstance(sent, list | Pieces):
         raise Refused("Bundle.entry is not an array", code="not-fhir")
     _check_count(len(sent), limits)
     notification = kind == "subscription-notification" or (kind == "history" and _is_status(sent[0] if sent else None))
@@ -96,6 +125,8 @@ def _bundle(bundle: Mapping[str, Any], limits: Settings, tag: str) -> Incoming:
     entries: list[Entry] = []
     for index, each in enumerate(sent):
         entry = _entry(index, each, kind, notification=notification)
+        if isinstance(sent, Pieces) and entry.sent is not None:
+            entry = replace(entry, sent=sent.piece(index))
         if partial and not entry.skip and not entry.problem:
             entry = entry.failed("subsetted", "the bundle holds parts of resources only", "Bundle.meta.tag")
         entries.append(entry)
@@ -183,7 +214,7 @@ def _resource_entry(entry: Entry, *, at: str) -> Entry:
     """Judge the resource alone: is it one, a whole one, and which."""
     resource = entry.resource
     if not isinstance(resource, dict):
-        return replace(entry, resource=None).failed("not-a-resource", "the entry has no resource", at)
+        return replace(entry, sent=None).failed("not-a-resource", "the entry has no resource", at)
     kind = resource.get("resourceType")
     if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
         return entry.failed("not-a-resource", "the resource has no valid resourceType", f"{at}.resourceType")

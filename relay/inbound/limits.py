@@ -65,7 +65,7 @@ def parse(text: str, limits: Settings) -> Any:
     Raises Refused 400: `too-deep`, `string-too-long`, `truncated`, `not-json`, `not-a-number` (NaN, Infinity),
     `number-out-of-range`, `duplicate-member`, `surrogate` (half of a pair, which no text can hold).
     """
-    _check_shape(text, limits)
+    check_shape(text, limits)
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -81,6 +81,17 @@ def parse(text: str, limits: Settings) -> Any:
             raise Refused("a string holds half of a surrogate pair", code="surrogate")
         return value
     raise Refused(message, code=code)
+
+
+def decode_at(text: str, start: int) -> tuple[Any, int]:
+    """Decode the one value that starts there, as strictly as `parse`; returns it and where it ends.
+
+    Raises Refused or ValueError, neither of them with a word of what is wrong: `parse` of the whole text has that.
+    """
+    value, end = _DECODER.raw_decode(text, start)
+    if _SURROGATE_ESCAPE.search(text, start, end) and _has_surrogate(value):
+        raise Refused("a string holds half of a surrogate pair", code="surrogate")
+    return value, end
 
 
 def _check_type(content_type: str, accept: tuple[str, ...]) -> None:
@@ -129,8 +140,8 @@ def _inflate_member(body: bytes, at: int, out: bytearray, most: int) -> int:
     return at - len(inflater.unused_data)
 
 
-def _check_shape(text: str, limits: Settings) -> None:
-    """Check depth and string length without parsing; what is not JSON may pass, the parser sees to it."""
+def check_shape(text: str, limits: Settings) -> None:
+    """Raise Refused for depth and string length, without parsing; what is not JSON may pass, the parser sees to it."""
     raw = text.encode()
     plain = raw
     if b"\\" in raw:  # of the same length, but every quote in it begins or ends a string

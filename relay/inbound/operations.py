@@ -34,12 +34,15 @@ class Operation:
         names = self.table.columns[column].navigation.values()
         return column in self.body or any(f"{name}@odata.bind" in self.body for name in names)
 
+    @property
+    def row(self) -> dict[str, Any]:
+        """The whole row of a create; its primary key is ours, so a lost answer shows up as a duplicate key instead of a second row."""
+        return {self.table.primary_id: self.id, **self.body}
+
     def request(self, tag: str) -> Request:
         """Return the Web API request; every write carries the tag that webhooks show as a shared variable."""
         if self.kind == "create":
-            # The primary key is ours, so a lost answer shows up as a duplicate key instead of a second row.
-            body = {self.table.primary_id: self.id, **self.body}
-            return Request("POST", quoting.tagged(self.table.entity_set, tag), body)
+            return Request("POST", quoting.tagged(self.table.entity_set, tag), self.row)
         url = quoting.tagged(quoting.record(self.table.entity_set, self.id), tag)
         headers = {"If-Match": self.etag or "*"}
         if self.kind == "delete":
@@ -60,7 +63,7 @@ class Child:
 class Planned:
     """One resource and what is to be done for it; `number` is its entry's index in the bundle.
 
-    `operations` are the row and its children, carried out whole or not at all; `afterwards` closes reference cycles.
+    `operations` are the row and its children, parents first; `afterwards` closes reference cycles.
     `marks` are, by column, the marks of values that both sides agree on once the operations are done.
     """
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from relay.errors import RelayError
@@ -32,6 +32,12 @@ class Report:
         self.row_id = planned.row_id
         self.children = list(planned.children)
         self.issues += [issue for issue in planned.issues if issue not in self.issues]
+
+    def made_before(self, guids: Collection[str]) -> None:
+        """Count these rows as created: a lost race was planned again, and then they were there already."""
+        if self.row_id in guids and self.result in ("updated", "unchanged"):
+            self.result = "created"
+        self.children = [replace(each, result="created") if each.id in guids else each for each in self.children]
 
     def render(self) -> dict[str, Any]:
         """Return the entry as it stands in the outcome."""

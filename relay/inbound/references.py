@@ -166,9 +166,9 @@ def _identifiers(entries: tuple[Entry, ...]) -> dict[tuple[str, str, str], Key]:
     """Index the resources of a bundle by type, system and value; two resources with one identifier are ambiguous."""
     found: dict[tuple[str, str, str], Key] = {}
     for entry in entries:
-        if entry.skip or not entry.key or not entry.resource:
+        if entry.skip or not entry.key or entry.sent is None:
             continue
-        listed = entry.resource.get("identifier")
+        listed = (entry.resource or {}).get("identifier")
         for identifier in listed if isinstance(listed, list) else [listed]:
             system = identifier.get("system") if isinstance(identifier, dict) else None
             value = identifier.get("value") if isinstance(identifier, dict) else None

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier
+from relay.inbound.gate import Gate, weight
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import read_text
 from relay.inbound.outcome import http_status, operation_outcome, render_outcome
@@ -31,6 +32,10 @@ PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
 DROPPED_OUTCOMES = "bundles-outcome"
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
+PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
+WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn, less than it stays invisible for
+LONGEST_TYPE = 200  # characters of a content type; no type that is taken has as many
+TURN_AGAIN = timedelta(seconds=5)  # when a message asks for its turn again
 
 _JOB_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -39,7 +44,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One body on its way: where its payload is (by id), how it was sent, how often it was tried.
+    """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
 
     `name` is the dropped file's name in container `bundles`, for the outcome beside it.
     """
@@ -51,6 +56,7 @@ class Job:
     attempt: int = 0
     first: str = ""
     spent: tuple[int, int, int] = (0, 0, 0)
+    size: int = 0
 
     def after(self, meter: Meter) -> Job:
         """Return the job with what its tries have cost so far: calls to Dataverse, to FHIR, milliseconds waited."""
@@ -85,9 +91,11 @@ class Inbound:
         written: WrittenColumns,
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
+        gate: Gate,
         new_id: Callable[[], str] = lambda: uuid4().hex,
         backoff: Backoff | None = None,
     ) -> None:
+        self._gate = gate
         self._settings = settings
         self._store = store
         self._carrier = carrier
@@ -103,22 +111,32 @@ class Inbound:
     async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
         """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
+        job = replace(job, size=weight(body, self._settings.max_body_bytes))
         try:
             self._check_size(body)
-            incoming, sent = self._read(job, body)
-            # What is checked need not be kept: a header can be longer than a message.
-            job = replace(job, content_type=content_type.partition(";")[0].strip())
-            if respond_async or len(body) > self._settings.async_over_bytes:
-                await self._accept(job, body)
+            if not await self._gate.enter(job.size, within=PATIENCE):
+                await self._accept(_shortened(job), body)
                 return Reply(202, job=job.id)
-            # If this process dies, the worker finds this message and does what is left.
-            resume = await self._accept(job, body, delay=self._settings.resume_after)
-            return await self._now_or_later(job, body, incoming, sent, resume)
+            try:
+                return await self._take(job, body, respond_async=respond_async)
+            finally:
+                self._gate.leave(job.size)
         except Refused as refused:
             return Reply(refused.status, operation_outcome(refused, refused.status))
         except StoreUnavailable:
             log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
             return _unavailable()
+
+    async def _take(self, job: Job, body: bytes, *, respond_async: bool) -> Reply:
+        """Read a body whose turn it is, accept it, and carry it out unless that is for the worker; raises Refused."""
+        incoming, sent = self._read(job, body)
+        job = _shortened(job)
+        if respond_async or len(body) > self._settings.async_over_bytes:
+            await self._accept(job, body)
+            return Reply(202, job=job.id)
+        # If this process dies, the worker finds this message and does what is left.
+        resume = await self._accept(job, body, delay=self._settings.resume_after)
+        return await self._now_or_later(job, body, incoming, sent, resume)
 
     async def _accept(self, job: Job, body: bytes, *, delay: timedelta = timedelta(0)) -> Receipt:
         """Keep the body and its message, or neither; raises StoreUnavailable."""
@@ -176,7 +194,8 @@ class Inbound:
         `version` is the blob's ETag and time: the same bytes dropped anew are carried out anew, as if they were posted anew.
         """
         digest = hashlib.sha256(f"{name}\0{version}\0".encode() + data).hexdigest()[:32]
-        job = Job(digest, name=name, first=self._now().isoformat())
+        size = weight(data, self._settings.max_body_bytes)
+        job = Job(digest, name=name, first=self._now().isoformat(), size=size)
         if await self._outcome(job.id) is None:
             await self._keep(job, data)
             await self._store.send(QUEUE, _dump(job))
@@ -185,6 +204,15 @@ class Inbound:
     async def work(self, text: str) -> None:
         """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
         job = _load(text)
+        if not await self._gate.enter(job.size, within=WORKERS_PATIENCE):
+            await self._store.send(QUEUE, text, delay=TURN_AGAIN)
+            return
+        try:
+            await self._work(job)
+        finally:
+            self._gate.leave(job.size)
+
+    async def _work(self, job: Job) -> None:
         if await self._outcome(job.id) is not None:
             await self._store.delete_blob(PAYLOADS, job.id)
             return
@@ -305,6 +333,11 @@ def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
     outcome = render_outcome(job.id, job.tag, [], Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
     return {**outcome, "status": "failed", "issues": [issue]}
+
+
+def _shortened(job: Job) -> Job:
+    """Return the job with no more of its content type than counts: a header can be longer than a message."""
+    return replace(job, content_type=job.content_type.partition(";")[0].strip()[:LONGEST_TYPE])
 
 
 def _unavailable() -> Reply:

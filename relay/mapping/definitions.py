@@ -23,11 +23,7 @@ def table_facts(definition: Json, attributes: Iterable[Json], options: Mapping[s
     `definition` is the EntityDefinition with its ManyToOneRelationships and Keys, `attributes` are its columns whole,
     `options` the options by column. Raises KeyError, TypeError or AttributeError for another shape.
     """
-    navigation: dict[str, dict[str, str]] = {}
-    for each in definition["ManyToOneRelationships"]:
-        name = each["ReferencingEntityNavigationPropertyName"]
-        if name:
-            navigation.setdefault(each["ReferencingAttribute"], {})[each["ReferencedEntity"]] = name
+    navigation = navigation_names(definition)
     columns = {
         each["LogicalName"]: _column(each, navigation.get(each["LogicalName"], {}), options.get(each["LogicalName"]))
         for each in sorted(attributes, key=lambda attribute: str(attribute["LogicalName"]))
@@ -48,6 +44,15 @@ def table_facts(definition: Json, attributes: Iterable[Json], options: Mapping[s
             for each in definition["Keys"]
         ],
     }
+
+
+def navigation_names(definition: Json) -> dict[str, dict[str, str]]:
+    """Return lookup column → table it may point to → navigation property, of a definition with ManyToOneRelationships."""
+    names: dict[str, dict[str, str]] = {}
+    for each in definition["ManyToOneRelationships"]:
+        if name := each["ReferencingEntityNavigationPropertyName"]:
+            names.setdefault(each["ReferencingAttribute"], {})[each["ReferencedEntity"]] = name
+    return names
 
 
 def column_type(attribute: Json) -> str:

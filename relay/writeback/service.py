@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
+from relay.dataverse.lanes import Lanes
 from relay.errors import RelayError, Terminal, Transient
 from relay.fhir.links import Link, LinkResult
 from relay.mapping.model import EntityMap
@@ -48,6 +49,7 @@ class WriteBacks:
         changes: Changes,
         ledger: Ledger,
         dead_letters: DeadLetters,
+        lanes: Lanes,
         now: Callable[[], datetime],
         backoff: Backoff | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class WriteBacks:
         self._changes = changes
         self._ledger = ledger
         self._dead_letters = dead_letters
+        self._lanes = lanes
         self._now = now
         self._backoff = backoff or Backoff.of(settings)
 
@@ -111,6 +114,11 @@ class WriteBacks:
             and (known := await self._by_ledger(event)) is not None
         ):
             return known
+        async with self._lanes.hold(_subject(event)):
+            return await self._seen(event)
+
+    async def _seen(self, event: EventMessage) -> Handled:
+        """Do what an event asks for, alone in this process with the row that it is about."""
         found = await self._reader.read(event)
         if isinstance(found, Born):
             found = await self._bear(event, found)

@@ -11,10 +11,12 @@ import respx
 from dataverse_wire import ID, ROOT, VirtualTime, failure, http_part, multipart, read_requests
 
 from relay.dataverse.batch import ChangeSet, Request
-from relay.dataverse.client import DataverseClient
+from relay.dataverse.bulk import create_multiple
+from relay.dataverse.client import DataverseClient, write_headers
 from relay.dataverse.errors import DataverseBusy, DataverseMissing, DataverseRace, DataverseRefusal
 from relay.dataverse.throttle import Governor
 from relay.errors import SettingsError, Transient
+from relay.settings import load_settings
 from relay.telemetry import metered
 
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -55,6 +57,68 @@ async def test_a_request_carries_the_headers() -> None:
         "if-match": 'W/"5"',
     }
     assert expected.items() <= dict(request.headers).items()
+
+
+CALLER = "8b2c1f4e-1111-4222-8333-944455556666"
+STEP = "9c2c1f4e-1111-4222-8333-944455556666"
+
+
+@pytest.mark.parametrize(
+    ("caller", "bypass", "expected"),
+    [
+        ("", "", {}),
+        (CALLER, "", {"callerobjectid": CALLER}),
+        ("", "CustomSync, CustomAsync", {"mscrm.bypassbusinesslogicexecution": "CustomSync,CustomAsync"}),
+        (
+            CALLER,
+            f"CustomAsync,{STEP}",
+            {
+                "callerobjectid": CALLER,
+                "mscrm.bypassbusinesslogicexecution": "CustomAsync",
+                "mscrm.bypassbusinesslogicexecutionstepids": STEP,
+            },
+        ),
+    ],
+)
+async def test_writes_carry_the_optional_headers(caller: str, bypass: str, expected: dict[str, str]) -> None:
+    """For whom a write is made and which logic it leaves out stands on every write, alone, in bulk or as a batch; on no read."""
+    seen: list[dict[str, str]] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        names = ("callerobjectid", "mscrm.")
+        seen.append({name: value for name, value in request.headers.items() if name.startswith(names)})
+        if request.url.path.endswith("$batch"):
+            write = b"PATCH" in request.content
+            kind, body = multipart([http_part(204) if write else http_part(200, body={"value": []})])
+            return httpx.Response(200, headers={"Content-Type": kind}, content=body)
+        return httpx.Response(204)
+
+    read, write = Request("GET", "contacts"), Request("PATCH", f"contacts({ID})", {"a": 1})
+    transport = httpx.MockTransport(handler)
+    headers = write_headers(caller, bypass)
+    async with DataverseClient("http://dataverse", transport=transport, write_headers=headers) as dataverse:
+        await dataverse.send(read)
+        await dataverse.batch([read])
+        await dataverse.send(write)
+        await dataverse.batch([write])
+        await dataverse.send(create_multiple("contacts", "contact", [{"a": 1}], "t"))
+    assert seen == [{}, {}, expected, expected, expected]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("caller_object_id", "me"),
+        ("bypass", "CustomSync;CustomAsync"),
+        ("bypass", "All"),
+        ("bypass", "CustomSync\r\nX: y"),
+    ],
+)
+def test_settings_of_writes_are_checked(name: str, value: str) -> None:
+    """A caller that is no GUID, and logic that cannot be left out, stop the app and are named without their value."""
+    with pytest.raises(SettingsError, match=f"RELAY_{name.upper()}") as caught:
+        load_settings(**{name: value})
+    assert value not in str(caught.value)
 
 
 async def test_a_batch_goes_in_one_request(respx_mock: respx.MockRouter) -> None:

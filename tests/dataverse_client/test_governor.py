@@ -6,7 +6,10 @@ from collections.abc import AsyncIterator, Callable
 import httpx
 import pytest
 from dataverse_wire import VirtualTime
+from hypothesis import given
+from hypothesis import strategies as st
 
+from relay.dataverse.places import Places
 from relay.dataverse.throttle import Governor
 from relay.errors import RelayError, Transient
 from relay.telemetry import metered
@@ -229,17 +232,147 @@ async def test_cancelled_waiters_leave_no_hole(time: VirtualTime) -> None:
     assert await shared.call(script(FINE)) is FINE
 
 
-async def test_a_turn_given_to_a_cancelled_caller_passes_on(time: VirtualTime) -> None:
+async def test_a_turn_given_to_a_cancelled_caller_passes_on() -> None:
     """A caller cancelled at the moment it gets its place hands the place to the next one."""
-    shared = governor(time, concurrency=1)
-    await shared._take_place()
-    second, third = (asyncio.create_task(shared._take_place()) for _ in range(2))
+    places = Places(1)
+    await places.take()
+    second, third = (asyncio.create_task(places.take()) for _ in range(2))
     await asyncio.sleep(0)
-    shared._leave()
+    places.leave()
     second.cancel()
     await asyncio.wait_for(third, 5)
     assert second.cancelled()
-    assert shared._active == 1
+    assert places.taken == 1
+
+
+async def test_bundles_share_places_in_turn() -> None:
+    """A bundle of two calls that comes after one of twenty is done after four, not after twenty-two."""
+    places, done = Places(1), list[str]()
+    await places.take()
+
+    async def call(work: str) -> None:
+        await places.take(work)
+        done.append(work)
+        places.leave()
+
+    calls = [asyncio.create_task(call("large")) for _ in range(20)]
+    calls += [asyncio.create_task(call("small")) for _ in range(2)]
+    await asyncio.sleep(0)
+    places.leave()
+    await asyncio.gather(*calls)
+    assert done[:4] == ["large", "small", "large", "small"]
+    assert (len(done), places.taken) == (22, 0)
+
+
+async def test_the_governor_shares_by_unit_of_work(time: VirtualTime) -> None:
+    """Calls of one metered unit of work take turns with those of another."""
+    shared, order = governor(time, concurrency=1), list[str]()
+
+    async def bundle(name: str, count: int) -> None:
+        async def send() -> httpx.Response:
+            order.append(name)
+            await time.sleep(0.1)
+            return FINE
+
+        with metered():
+            await asyncio.gather(*(shared.call(send) for _ in range(count)))
+
+    await asyncio.gather(bundle("large", 10), bundle("small", 2))
+    assert order.index("small") <= 2
+    assert "small" not in order[5:]
+
+
+@given(st.lists(st.one_of(st.integers(0, 3), st.just("leave"), st.just("cancel"), st.integers(-4, -1)), max_size=40))
+def test_places_are_never_too_many_and_never_lost(steps: list[int | str]) -> None:
+    """Whoever comes, leaves or is cancelled, and however the limit moves: no more than it, and none waits beside a free one."""
+
+    async def run() -> None:
+        places, tasks = Places(2), list[asyncio.Task[None]]()
+        most = 2
+        for step in steps:
+            if step == "leave":
+                if places.taken:
+                    places.leave()
+            elif step == "cancel":
+                if tasks:
+                    tasks.pop(0).cancel()
+            elif isinstance(step, int) and step < 0:
+                most = max(most, -step)
+                places.limit = -step
+            else:
+                tasks.append(asyncio.create_task(places.take(step)))
+            if step != "cancel":  # else it is cancelled before it runs, or in the middle of what the next step does
+                await asyncio.sleep(0)
+            assert places.taken <= most
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        waiting = sum(not each.done() for each in tasks)
+        assert not waiting or places.taken >= places.limit
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+class Crowd(Server):
+    """Refuses what comes while so many are inside, at once, as the concurrency facet does."""
+
+    def __init__(self, time: VirtualTime, allowed: int) -> None:
+        super().__init__(time)
+        self.allowed, self.refused = allowed, 0
+
+    async def __call__(self) -> httpx.Response:
+        if self.inside >= self.allowed:
+            self.refused += 1
+            await asyncio.sleep(0)
+            return httpx.Response(429, headers={"Retry-After": "1"}, json={"error": {"code": "0x80072326"}})
+        return await super().__call__()
+
+
+@pytest.mark.parametrize("allowed", [1, 3, 7])
+async def test_a_crowd_is_learnt_from(time: VirtualTime, allowed: int) -> None:
+    """Who is refused for those beside it tells how many may run at once: soon that many do, and hardly one is refused again."""
+    shared, server = governor(time, max_wait=60), Crowd(time, allowed)
+    answers = await asyncio.gather(*(shared.call(server) for _ in range(80)))
+    assert {each.status_code for each in answers} == {204}
+    assert server.refused <= 8
+    assert shared.limit == allowed
+
+
+async def test_a_crowd_is_forgotten(time: VirtualTime) -> None:
+    """A minute after it was too much, one more at once is tried, and then another."""
+    shared, server = governor(time, max_wait=60), Crowd(time, 3)
+    await asyncio.gather(*(shared.call(server) for _ in range(40)))
+    server.allowed = 100
+    for expected in (4, 5):
+        time.now += 61
+        await asyncio.gather(*(shared.call(server) for _ in range(40)))
+        assert shared.limit == expected
+
+
+async def test_one_call_in_five_is_made_again(time: VirtualTime) -> None:
+    """A server that fails for ever is asked little more often than by calls that are made once."""
+    shared, send = governor(time, max_wait=1000), script(httpx.ConnectError("x"))
+    for _ in range(200):
+        with pytest.raises(Transient):
+            await shared.call(send)
+    minutes = (time.now - 1000) / 60
+    assert 200 < send.sent <= 200 * 1.2 + 10 * (1 + minutes)
+
+
+async def test_spare_repeats_come_back(time: VirtualTime) -> None:
+    """After a quiet minute a few calls may be made again, however few were made before."""
+    shared, send = governor(time, max_wait=1000), script(busy(503))
+    counts = []
+    for _ in range(5):
+        await shared.call(send)
+        counts.append(send.sent - sum(counts))
+    assert counts[0] == 6
+    assert counts[-1] < 6
+    time.now += 60
+    await shared.call(send)
+    assert send.sent - sum(counts) == 6
 
 
 def test_concurrency_must_be_positive() -> None:

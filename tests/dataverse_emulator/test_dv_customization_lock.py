@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import httpx
 from definition_kit import Clock, column, made, refusal, table
+from webhook_kit import register
 
 from devstack.dataverse import create_app
 
@@ -54,3 +56,59 @@ async def test_without_a_duration_nothing_is_locked() -> None:
     async with create_app(clock=Clock()) as app, client(app) as api:
         await made(api, "EntityDefinitions", table("new_Book"))
         await made(api, f"{BOOK}/Attributes", column("String", "new_A"))
+
+
+async def test_what_waits_for_a_synchronous_step_is_in_the_way() -> None:
+    """While a transaction waits for a webhook nothing is customized, and a key's index waits too."""
+    clock, arrived, go = Clock(), asyncio.Event(), asyncio.Event()
+
+    async def receive(_: httpx.Request) -> httpx.Response:
+        arrived.set()
+        await go.wait()
+        return httpx.Response(200)
+
+    async with create_app(webhook_transport=httpx.MockTransport(receive), wall_clock=clock) as app, client(app) as api:
+        await register(api, mode=0)
+        await made(api, "EntityDefinitions", table("new_Book", column("Integer", "new_No")))
+        await made(api, f"{BOOK}/Keys", {"SchemaName": "new_Key", "KeyAttributes": ["new_no"]})
+        writing = asyncio.create_task(api.post("contacts", json={"lastname": "x"}))
+        await asyncio.wait_for(arrived.wait(), 5)
+        clock.now += 1
+        assert refusal(await api.delete(BOOK)) == (429, "0x80071151")
+        assert (await api.patch("new_books(new_no=1)", json={})).status_code == 400
+        go.set()
+        assert (await writing).status_code == 204
+        assert (await api.patch("new_books(new_no=1)", json={})).status_code == 204
+        assert (await api.delete(BOOK)).status_code == 204
+
+
+async def test_definitions_and_synchronous_steps_are_not_for_one_transaction() -> None:
+    """A change set that makes a table, and then a row with a synchronous step, is refused and leaves neither."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with create_app(webhook_transport=transport) as app, client(app) as api:
+        await register(api, mode=0)
+        parts = [("EntityDefinitions", table("new_Book")), ("contacts", {"lastname": "x"})]
+        head = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\nContent-ID: "
+        lines = [
+            f"--c\r\n{head}{number}\r\n\r\nPOST {path} HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{json.dumps(body)}"
+            for number, (path, body) in enumerate(parts)
+        ]
+        inner = "\r\n".join([*lines, "--c--"])
+        text = f"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n{inner}\r\n--b--\r\n"
+        answer = await api.post("$batch", content=text, headers={"Content-Type": "multipart/mixed; boundary=b"})
+        assert (answer.status_code, "synchronous step" in answer.text) == (501, True)
+        assert (await api.get("new_books")).status_code == 404
+        assert (await api.get("contacts/$count")).text == "0"
+
+
+async def test_a_key_may_become_active_with_a_synchronous_step() -> None:
+    """The call that finds a key's index made may have a synchronous step of its own."""
+    clock = Clock()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with create_app(webhook_transport=transport, wall_clock=clock) as app, client(app) as api:
+        await register(api, mode=0)
+        await made(api, "EntityDefinitions", table("new_Book", column("Integer", "new_No")))
+        await made(api, f"{BOOK}/Keys", {"SchemaName": "new_Key", "KeyAttributes": ["new_no"]})
+        clock.now += 1
+        assert (await api.post("contacts", json={"lastname": "x"})).status_code == 204
+        assert (await api.patch("new_books(new_no=1)", json={})).status_code == 204

@@ -248,6 +248,9 @@ async def test_a_column_is_put_whole(api: httpx.AsyncClient) -> None:
     more = {"Options": [*options["Options"], {"Value": 2, "Label": label("B")}]}
     changed = column("Picklist", "new_Kind", OptionSet=more)
     assert (await api.put(kind, json=changed)).status_code == 501
+    day = await made(api, f"{BOOK}/Attributes", column("DateTime", "new_Day"))
+    whole = column("DateTime", "new_Day", DateTimeBehavior={"Value": "DateOnly"})
+    assert (await api.put(day, json=whole)).status_code == 501
 
 
 @pytest.mark.parametrize(
@@ -258,6 +261,7 @@ async def test_a_column_is_put_whole(api: httpx.AsyncClient) -> None:
         (table("Book"), 400, "0x80040203"),
         (table("new-Book"), 400, "0x80040203"),
         (table("sqlite_Book"), 400, "0x80040203"),
+        (table("new_Other", *(column("BigInt", f"new_C{n}") for n in range(1000))), 501, "0x80040800"),
         (table("new_Other", DisplayName=None), 400, "0x80040203"),
         (table("new_Other", Attributes=[]), 400, "0x80040203"),
         (table("new_Other", Attributes=[column("Integer", "new_Name", IsPrimaryName=True)]), 400, "0x80040203"),
@@ -303,6 +307,7 @@ async def test_wrong_tables(api: httpx.AsyncClient, body: dict[str, Any], status
         (column("File", "new_Title"), 501, "0x80040800"),
         (column("Image", "new_Title"), 501, "0x80040800"),
         (column("DateTime", "new_Title", DateTimeBehavior={"Value": "TimeZoneIndependent"}), 501, "0x80040800"),
+        (column("String", "new_Title", MaxLength=10.5), 400, "0x80048d19"),
         (column("String", "new_Title", AutoNumberFormat="A-{SEQNUM:4}"), 501, "0x80040800"),
         (column("String", "new_Title", IsSecured=True), 501, "0x80040800"),
         (column("String", "new_Title", Nonsense=1), 501, "0x80040800"),

@@ -53,6 +53,53 @@ async def test_each_name_means_what_the_client_reads(api: httpx.AsyncClient, nam
     assert (await api.get(FAULTS)).json() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "message"),
+    [
+        (
+            "throttle_requests",
+            "0x80072322",
+            "Number of requests exceeded the limit of 6000 over time window of 300 seconds.",
+        ),
+        (
+            "throttle_time",
+            "0x80072321",
+            (
+                "Combined execution time of incoming requests exceeded limit of 1,200,000  milliseconds over time window of "
+                "300 seconds. Decrease number of concurrent requests or reduce the duration of requests and try again later."
+            ),
+        ),
+        ("throttle_concurrency", "0x80072326", "Number of concurrent requests exceeded the limit of 52."),
+    ],
+)
+async def test_throttling_in_its_own_words(
+    app: Emulator, api: httpx.AsyncClient, name: str, code: str, message: str
+) -> None:
+    """The three facets have the codes and texts of the documented default limits, and say how long to wait."""
+    app.arm(name)
+    answer = await api.get("contacts")
+    assert answer.status_code == 429
+    assert answer.json()["error"] == {"code": code, "message": message}
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("deadlock_1205", "0x80044150", "Sql Number: 1205"),
+        ("sql_timeout", "0x80044151", "Sql Number: -2"),
+        ("customization_lock", "0x80071151", "Cannot start the requested operation ["),
+    ],
+)
+async def test_what_sql_and_customizations_say(
+    app: Emulator, api: httpx.AsyncClient, name: str, code: str, words: str
+) -> None:
+    """Clients tell these by code or by the number that SQL Server gives."""
+    app.arm(name)
+    error = (await api.get("contacts")).json()["error"]
+    assert (error["code"], words in error["message"]) == (code, True)
+
+
 async def test_every_name_is_tried() -> None:
     """The names of what befalls calls: those above, one whose answer nobody gets, one in which somebody else comes first."""
     of_calls = [name for name, each in TROUBLES.items() if each.fault.get("effect") not in OF_EVENTS]

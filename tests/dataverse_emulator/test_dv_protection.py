@@ -85,6 +85,22 @@ async def test_execution_time_in_a_sliding_window() -> None:
         assert (await ask(api)).status_code == 200
 
 
+async def test_a_batch_is_one_request_and_its_time_counts() -> None:
+    """A batch counts as one request; what everything inside takes counts as execution time. Rows in bulk are the same."""
+    clock = Clock()
+    part = "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nGET contacts HTTP/1.1\r\n\r\n"
+    batch = {"content": part * 4 + "--b--\r\n", "headers": {"Content-Type": "multipart/mixed; boundary=b"}}
+    rows = [{"@odata.type": "Microsoft.Dynamics.CRM.contact"}] * 3
+    async with org(clock, requests=10, execution_ms=1000, operation_ms=50) as (_, api):
+        for answer, left in (
+            (await api.post("$batch", **batch), ("9", "0.80")),  # type: ignore[arg-type]
+            (await api.post("contacts/Microsoft.Dynamics.CRM.CreateMultiple", json={"Targets": rows}), ("8", "0.65")),
+        ):
+            assert answer.status_code == 200
+            names = ("burst-remaining-xrm-requests", "time-remaining-xrm-requests")
+            assert tuple(answer.headers[f"x-ms-ratelimit-{name}"] for name in names) == left
+
+
 async def test_concurrency_bites_at_once() -> None:
     """One request more than may run at a time is 429 while the others run, and goes through afterwards."""
     gate, entered = asyncio.Event(), asyncio.Event()
@@ -250,3 +266,15 @@ async def test_wrong_limits_are_refused(limits: object, place: str) -> None:
         answer = await api.put("http://org/_emulator/limits", json=limits)
         assert answer.status_code == 400
         assert place in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "cookie", ["a=b; (=)", "ARRAffinity", "ARRAffinity=", "ARRAffinity=server-1", "ARRAffinity=999999999"]
+)
+async def test_a_cookie_that_names_no_server(cookie: str) -> None:
+    """A cookie that cannot be read or names no server that is there is none: the request goes to the next server."""
+    clock = Clock()
+    async with org(clock, requests=1, servers=2) as (_, api):
+        answers = [await ask(api, cookie) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert all("ARRAffinity=server" in answer.headers["Set-Cookie"] for answer in answers)

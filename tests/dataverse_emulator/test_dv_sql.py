@@ -45,7 +45,8 @@ async def select(api: httpx.AsyncClient, statement: str) -> httpx.Response:
 )
 async def test_conditions(api: httpx.AsyncClient, where: str, expected: list[int]) -> None:
     """Each comparison finds its rows; what is empty is neither equal nor unequal, as in SQL."""
-    found = await select(api, f"SELECT numberofchildren FROM contact c WHERE {where} ORDER BY numberofchildren")  # noqa: S608 - goes to the reader under test
+    text = f"SELECT numberofchildren FROM contact c WHERE {where} ORDER BY numberofchildren"  # noqa: S608 - to the reader
+    found = await select(api, text)
     assert found.status_code == 200, found.text
     assert [row["numberofchildren"] for row in found.json()["value"]] == expected
 

@@ -31,6 +31,8 @@ ID = "11111111-2222-3333-4444-555555555555"
         ("GET", "contacts?$filter=xs/any(x:x/y eq 1)", "the lambda operator any"),
         ("GET", f"contacts({ID})/Microsoft.Dynamics.CRM.RetrievePrincipalAccess()", "RetrievePrincipalAccess"),
         ("GET", "RetrieveVersion()", "RetrieveVersion"),
+        ("POST", "CreateCustomerRelationships", "CreateCustomerRelationships"),
+        ("POST", "InsertOptionValue", "InsertOptionValue"),
         ("GET", f"GetThings({'x'}='1')", "the function or action GetThings"),
         ("POST", f"contacts({ID})/msemr_link1/lastname", "below a record"),
         ("GET", "/api/data/v9.1/contacts", "any Web API version but v9.2"),

@@ -11,14 +11,25 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from devstack.dataverse import app, bulk, customizing, definition_bodies, errors, fetchxml, query, sql, tracking
+from devstack.dataverse import (
+    app,
+    bulk,
+    customizing,
+    definition_bodies,
+    errors,
+    fetchxml,
+    query,
+    service,
+    sql,
+    tracking,
+)
 from devstack.dataverse.errors import DataverseError, NotSupported
 from devstack.dataverse.troubles import TROUBLES
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = ROOT / "devstack" / "dataverse"
 TESTS = (ROOT / "tests" / "dataverse_emulator", ROOT / "tests" / "sdk")
-_ANCHOR = re.compile(r" \(([^()]*(?:\([^()]*\)[^()]*)*)\)\.$")
+_ANCHOR = re.compile(r"(?: \((?P<aside>[^()]*(?:\([^()]*\)[^()]*)*)\)| (?P<last>Docs: [^()]*))\.$")
 
 
 def emulated_page() -> str:
@@ -88,8 +99,9 @@ def features() -> Iterator[tuple[str, str, str]]:
         for path in sorted(folder.glob("test_*.py")):
             text = " ".join((ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").split())
             found = _ANCHOR.search(text)
-            what = f"{text[: found.start()]}." if found else text
-            yield str(path.relative_to(ROOT)), what, found[1] if found else "the emulator's own"
+            what = f"{text[: found.start()].rstrip('.')}." if found else text
+            anchor = (found["aside"] or found["last"].replace("Docs", "docs", 1)) if found else "the emulator's own"
+            yield str(path.relative_to(ROOT)), what, anchor
 
 
 def vocabulary() -> Iterator[tuple[str, str]]:
@@ -101,6 +113,7 @@ def vocabulary() -> Iterator[tuple[str, str]]:
     )
     yield "bulk actions", _code(bulk.ACTIONS)
     yield "actions and functions alone", _code(["WhoAmI", *_operations()])
+    yield "actions and functions alone that answer 501", _code(service.NOT_HERE)
     yield "operators of FetchXML", _code(fetchxml.OPERATORS)
     yield "column types that can be made", _code(definition_bodies._READERS)
     limits = f"{customizing.MAX_KEY_COLUMNS} columns and {customizing.MAX_KEY_BYTES} bytes to a key"

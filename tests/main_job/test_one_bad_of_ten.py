@@ -8,28 +8,20 @@ from typing import Any
 
 import pytest
 
+from support.made_up import wider_maps
 from support.samples import bundle, codes, encounter, patient, results
-from support.world import ROOT, World, world
+from support.world import World, world
+from support.writes import both_paths
 
 both_ways = pytest.mark.parametrize("writeback", ["inline", "event"])
-both_paths = pytest.mark.parametrize("write", ["auto", "fewest-calls"])
 
 TOO_LONG = "L" * 60
 REFUSED = "dataverse-0x80044331"
 
 
-@pytest.fixture
-def wider_maps(tmp_path: Path) -> Path:
-    """Return maps whose copy of the facts believes that a last name may have 100 characters; Dataverse takes 50."""
-    folder = tmp_path / "maps"
-    folder.mkdir()
-    for each in (ROOT / "maps").glob("*.yaml"):
-        (folder / each.name).write_text(each.read_text())
-    facts = json.loads((ROOT / "maps" / "metadata.json").read_text())
-    assert facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] == 50
-    facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] = 100
-    (folder / "metadata.json").write_text(json.dumps(facts))
-    return folder
+@pytest.fixture(name="wider_maps")
+def _wider_maps(tmp_path: Path) -> Path:
+    return wider_maps(tmp_path)
 
 
 def ten(*bad: int) -> list[dict[str, Any]]:
@@ -54,9 +46,11 @@ async def in_step(it: World, numbers: set[int]) -> None:
 
 @both_ways
 @both_paths
-async def test_one_that_dataverse_refuses(tmp_path: Path, wider_maps: Path, writeback: str, write: str) -> None:
+async def test_one_that_dataverse_refuses(
+    tmp_path: Path, wider_maps: Path, writeback: str, write: dict[str, Any]
+) -> None:
     """Dataverse refuses one row: none of its children is written, the outcome has Dataverse's code and the column."""
-    async with world(tmp_path, writeback=writeback, write=write, maps=wider_maps) as it:
+    async with world(tmp_path, writeback=writeback, **write, maps=wider_maps) as it:
         await it.put(*ten(4))
         reply = await it.post(bundle(*ten(4)))
         assert reply.body is not None
@@ -72,9 +66,9 @@ async def test_one_that_dataverse_refuses(tmp_path: Path, wider_maps: Path, writ
 
 @both_ways
 @both_paths
-async def test_one_that_mapping_refuses(tmp_path: Path, writeback: str, write: str) -> None:
+async def test_one_that_mapping_refuses(tmp_path: Path, writeback: str, write: dict[str, Any]) -> None:
     """The map itself cannot take one resource: it fails before anything is written, with its reason."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, **write) as it:
         await it.put(*ten(4))
         reply = await it.post(bundle(*ten(4)))
         assert reply.body is not None

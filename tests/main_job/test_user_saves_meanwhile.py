@@ -11,13 +11,13 @@ import pytest
 
 from support.mishaps import each_time, once, overhear, writes_rows
 from support.samples import bundle, patient, results
-from support.world import API, URN, World, world
+from support.world import API, URN, World, rival, world
+from support.writes import both_paths
 
 MISMATCH = "0x80060882"
 DUPLICATE = "0x80040237"
 
 both_ways = pytest.mark.parametrize("writeback", ["inline", "event"])
-both_paths = pytest.mark.parametrize("write", ["auto", "fewest-calls"])
 
 
 async def user_saves(it: World, entity_set: str, key: str, columns: Mapping[str, Any]) -> None:
@@ -49,10 +49,10 @@ def renamed() -> dict[str, Any]:
     ids=["unmapped", "mapped"],
 )
 async def test_row_saved_between_read_and_write(
-    tmp_path: Path, writeback: str, write: str, columns: dict[str, Any], after: dict[str, Any]
+    tmp_path: Path, writeback: str, write: dict[str, Any], columns: dict[str, Any], after: dict[str, Any]
 ) -> None:
     """The write is refused with the version code and planned anew: the user's own columns stay, mapped ones follow FHIR."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, **write) as it:
         row = await known_patient(it)
         heard = overhear(it.to_dataverse)
         once(it.to_dataverse, writes_rows, lambda: user_saves(it, "contacts", row["contactid"], columns))
@@ -68,9 +68,11 @@ async def test_row_saved_between_read_and_write(
 
 @both_ways
 @both_paths
-async def test_identifier_row_saved_between_read_and_write(tmp_path: Path, writeback: str, write: str) -> None:
+async def test_identifier_row_saved_between_read_and_write(
+    tmp_path: Path, writeback: str, write: dict[str, Any]
+) -> None:
     """An identifier row that was to be retired and that a user made his own meanwhile is left to him."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, **write) as it:
         await known_patient(it)
         (child,) = await it.rows("prefix_patientidentifiers", "prefix_value eq 'p1-1'")
         key, table = child["prefix_patientidentifierid"], "prefix_patientidentifiers"
@@ -88,9 +90,9 @@ async def test_identifier_row_saved_between_read_and_write(tmp_path: Path, write
 
 @both_ways
 @both_paths
-async def test_user_who_saves_at_every_try(tmp_path: Path, writeback: str, write: str) -> None:
+async def test_user_who_saves_at_every_try(tmp_path: Path, writeback: str, write: dict[str, Any]) -> None:
     """After five tries the bundle is put off with 202; once the user stops it is done, and nothing of his is lost."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, **write) as it:
         row = await known_patient(it)
         saves: list[str] = []
 
@@ -136,9 +138,9 @@ async def test_others_are_done_while_one_is_contended(tmp_path: Path, writeback:
 
 @both_ways
 @both_paths
-async def test_same_bundle_at_the_same_time(tmp_path: Path, writeback: str, write: str) -> None:
+async def test_same_bundle_at_the_same_time(tmp_path: Path, writeback: str, write: dict[str, Any]) -> None:
     """Two relays that create the same rows at once end with one of each: the loser reads again and finds them."""
-    async with world(tmp_path, writeback=writeback, write=write) as it:
+    async with world(tmp_path, writeback=writeback, **write) as it, rival(it, tmp_path) as other:
         await it.put(patient(), patient("p2"))
         located = asyncio.Barrier(2)
 
@@ -149,7 +151,7 @@ async def test_same_bundle_at_the_same_time(tmp_path: Path, writeback: str, writ
 
         heard = overhear(it.to_dataverse)
         it.to_dataverse.before.append(together)
-        replies = await asyncio.gather(*(it.post(bundle(patient(), patient("p2"))) for _ in range(2)))
+        replies = await asyncio.gather(*(each.post(bundle(patient(), patient("p2"))) for each in (it, other)))
         assert [each.status for each in replies] == [200, 200]
         assert any(DUPLICATE in each for each in heard)
         await it.settle()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -111,6 +112,19 @@ def maps_folder(folder: Path, *texts: str) -> Path:
     shutil.copy(ROOT / "maps" / "metadata.json", maps / "metadata.json")
     for number, text in enumerate(texts):
         (maps / f"map{number}.yaml").write_text(text, encoding="utf-8")
+    return maps
+
+
+def wider_maps(folder: Path) -> Path:
+    """Return the shipped maps with facts that believe that a last name may have 100 characters; Dataverse takes 50."""
+    maps = folder / "maps"
+    maps.mkdir()
+    for each in (ROOT / "maps").glob("*.yaml"):
+        shutil.copy(each, maps / each.name)
+    facts = json.loads((ROOT / "maps" / "metadata.json").read_text())
+    assert facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] == 50
+    facts["tables"]["contact"]["columns"]["lastname"]["maxLength"] = 100
+    (maps / "metadata.json").write_text(json.dumps(facts))
     return maps
 
 

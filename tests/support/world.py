@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -172,6 +172,18 @@ class World:
         return [each["code"] for each in await self.relay.dead_letters.list()]
 
 
+@asynccontextmanager
+async def rival(it: World, folder: Path, **settings: Any) -> AsyncIterator[World]:
+    """Hold the same two servers by another relay, in a process of its own: it has a store and lanes of its own."""
+    store = LocalStore(folder / "rival", now=it.clock)
+    relay = Relay(it.relay.settings.model_copy(update=settings), store=store, seams=it.relay.seams)
+    relay.__dict__["maps"] = it.relay.maps
+    try:
+        yield replace(it, relay=relay, store=store)
+    finally:
+        await relay.aclose()
+
+
 @cache
 def shipped_maps() -> MapSet:
     """Read the shipped maps once: they are the same for every world, and reading takes longer than most tests."""
@@ -180,10 +192,16 @@ def shipped_maps() -> MapSet:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *, conflict_status: int = 412, events: bool = True, **settings: Any
+    folder: Path,
+    *,
+    conflict_status: int = 412,
+    events: bool = True,
+    clock: Clock | None = None,
+    org: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[World]:
-    """Build a world; `settings` are the relay's, `events` is whether Dataverse knows the webhook."""
-    clock = Clock()
+    """Build a world; `settings` are the relay's, `org` the emulator's, `events` is whether Dataverse knows the webhook."""
+    clock = clock or Clock()
     store = LocalStore(folder / "store", now=clock)
     given: dict[str, Any] = {
         "dataverse_url": ORG,
@@ -203,11 +221,16 @@ async def world(
             await made[0].relay.take_event(body)
         return httpx.Response(202)
 
-    org = dataverse_emulator.create_app(
-        metadata=ROOT / "maps" / "metadata.json", base_url=ORG, webhook_transport=httpx.MockTransport(receive)
+    emulator = dataverse_emulator.create_app(
+        metadata=ROOT / "maps" / "metadata.json",
+        base_url=ORG,
+        webhook_transport=httpx.MockTransport(receive),
+        clock=clock.seconds,
+        sleep=clock.sleep,
+        **(org or {}),
     )
     server = fhir_server.create_app(base_url=FHIR, conflict_status=conflict_status)
-    to_dataverse = Between(httpx.ASGITransport(app=org))
+    to_dataverse = Between(httpx.ASGITransport(app=emulator))
     to_fhir = Between(httpx.ASGITransport(app=server))
     seams = Seams(
         dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, clock=clock.seconds, draw=lambda: 0.5
@@ -215,9 +238,9 @@ async def world(
     relay = Relay(Settings(**given), store=store, seams=seams)
     if "maps" not in settings:
         relay.__dict__["maps"] = shipped_maps()
-    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=org), base_url=ORG)
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app=emulator), base_url=ORG)
     fhir_http = httpx.AsyncClient(transport=httpx.ASGITransport(app=server), base_url=FHIR)
-    it = World(relay, store, clock, org, server, to_dataverse, to_fhir, http, fhir_http)
+    it = World(relay, store, clock, emulator, server, to_dataverse, to_fhir, http, fhir_http)
     made.append(it)
     try:
         if events:
@@ -225,13 +248,13 @@ async def world(
             names |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
             tables = {name: asked_for(relay.maps, name) for name in names}
             await register_webhook(
-                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=org)
+                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=emulator)
             )
         it.forget_calls()
         yield it
     finally:
-        await org.webhooks.idle()
+        await emulator.webhooks.idle()
         await it.relay.aclose()
         await http.aclose()
         await fhir_http.aclose()
-        await org.aclose()
+        await emulator.aclose()
