@@ -87,17 +87,17 @@ class Emulator(Control):
         self.webhooks = Webhooks(
             self.store, webhook_transport, befall=self._befall, timeout=timeout, iso_dates=iso_dates
         )
-        self.store.committed = self.webhooks.publish
+        self.store.committed, self.store.dropped = self.webhooks.publish, self.webhooks.give_up
         self._kept: dict[str, Any] | None = None
         self.guard = Guard(protection, latency, clock=clock, sleep=sleep)
         self._base_url = base_url.rstrip("/")
         self._lock = Lock(clock, customization_ms, lambda: self.store.held)
         self._sleep = sleep
-        customizing = Customizing(self.store, wall_clock, key_ms)
+        self._customizing = Customizing(self.store, wall_clock, key_ms)
         self._service = Service(
             self.metadata,
             self.store,
-            customizing,
+            self._customizing,
             self._lock,
             wall_clock=wall_clock,
             delta_days=delta_days,
@@ -109,7 +109,6 @@ class Emulator(Control):
             self.store,
             self._carry_out,
             self.webhooks,
-            prepare=customizing.settle,
             overtaken=self._overtaken,
             save=self._service.save,
             open_row=open_row,
@@ -233,6 +232,7 @@ class Emulator(Control):
         return (f"{request.url.scheme}://{host}" if host else self._base_url) + ROOT
 
     async def _route(self, call: Call, target: str) -> Answer:
+        self._customizing.settle()
         try:
             path = target.partition("?")[0]
             if path.startswith("/api/data/v") and not f"{path}/".startswith(ROOT):

@@ -52,8 +52,10 @@ def _json(context: dict[str, Any], *, iso: bool) -> bytes:
             return _iso(value) if iso else f"/Date({_milliseconds(value)})/"
         return exact(value)
 
-    text = orjson.dumps(context, default=other, option=orjson.OPT_PASSTHROUGH_DATETIME).replace(b"/", b"\\/")
-    return _ESCAPE.sub(lambda found: _NUMBERED.get(found[1], found[0]), text)
+    text = orjson.dumps(context, default=other, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    if b"\\" in text:
+        text = _ESCAPE.sub(lambda found: _NUMBERED.get(found[1], found[0]), text)
+    return text.replace(b"/", b"\\/")
 
 
 def _context(event: Event, step: Row, images: list[Row], operation: str, created: str) -> dict[str, Any]:

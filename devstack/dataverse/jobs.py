@@ -6,10 +6,10 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
+from devstack.dataverse import system
 from devstack.dataverse.columns import now
 from devstack.dataverse.metadata import Table
-from devstack.dataverse.payload import Changes
-from devstack.dataverse.records import Event, Origin, Records
+from devstack.dataverse.records import Event
 from devstack.dataverse.rows import Row, Store
 
 WAITING: Final = {"statecode": 0, "statuscode": 0}
@@ -29,7 +29,6 @@ class Jobs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._records = Records(store)
 
     @property
     def _table(self) -> Table:
@@ -40,8 +39,14 @@ class Jobs:
         table = self._table
         with self._store.transaction():
             for job, event, step in made:
+                moment = now()
                 values: Row = WAITING | {
                     "asyncoperationid": job,
+                    "createdon": moment,
+                    "modifiedon": moment,
+                    "createdby": system.USER,
+                    "modifiedby": system.USER,
+                    "versionnumber": self._store.next_version(),
                     "name": step["name"],
                     "operationtype": 1,
                     "messagename": event.message,
@@ -53,7 +58,7 @@ class Jobs:
                 }
                 if event.message != "Delete" and event.table.name in table.columns["regardingobjectid"].targets:
                     values |= {"regardingobjectid": event.id, "regardingobjectid@table": event.table.name}
-                self._records.create(table, Changes(values), Origin())
+                self._store.insert(table, values)
 
     def start(self, job: str) -> None:
         """Say that a job is under way."""

@@ -145,7 +145,7 @@ class Collection:
 
 @dataclass(slots=True)
 class Table:
-    """One table; `properties` are its columns by their names on the wire.
+    """One table; `properties` are its columns by their names on the wire, `blank` is a row that has no values.
 
     `custom` tables were made through the API, which alone may remove them; `flags` are facts that are kept and told
     and change nothing here, by their names in EntityMetadata.
@@ -171,9 +171,11 @@ class Table:
     change_tracking: bool = True
     flags: dict[str, Any] = field(default_factory=dict)
     defaults: dict[str, int] = field(init=False)
+    blank: dict[str, None] = field(init=False)
 
     def __post_init__(self) -> None:
         self.defaults = {each.name: each.default for each in self.columns.values() if each.default is not None}
+        self.blank = {column.name: None for column in self.columns.values() if column.stored}
         self.properties = {column.wire_name: column for column in self.columns.values() if column.stored}
         self.navigations = {
             name: Navigation(name, column, tuple(to for to, by in column.navigation.items() if by == name))

@@ -55,8 +55,8 @@ class _Overtaken(Exception):
 class Pipeline:
     """Carries out operations; `carry_out` does one inside an open transaction, raising DataverseError.
 
-    `prepare` is called before each transaction. `overtaken` is asked of each operation whether somebody else saves its
-    row first, which `save` then does. `patience` is how many seconds an operation waits for open transactions, by `timeout`.
+    `overtaken` is asked of each operation whether somebody else saves its row first, which `save` then does.
+    `patience` is how many seconds an operation waits for open transactions, by `timeout`.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class Pipeline:
         carry_out: Callable[[Call], Answer],
         webhooks: Webhooks,
         *,
-        prepare: Callable[[], None],
         overtaken: Callable[[Call], bool],
         save: Callable[[Call], None],
         open_row: OpenRow,
@@ -75,7 +74,6 @@ class Pipeline:
         self._store = store
         self._carry_out = carry_out
         self._webhooks = webhooks
-        self._prepare = prepare
         self._overtaken, self._save = overtaken, save
         self._open_row = open_row
         self._patience, self._timeout = patience, timeout
@@ -91,7 +89,6 @@ class Pipeline:
     async def transact(self, work: Callable[[], Awaitable[T]]) -> T:
         """Do all of the work or nothing; from the start again when somebody else saved a row that it was about."""
         while True:
-            self._prepare()
             try:
                 with self._store.transaction():
                     return await work()

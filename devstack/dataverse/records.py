@@ -76,7 +76,7 @@ class Records:
         self._check(table, values)
         values["versionnumber"] = self.store.next_version()
         self.store.insert(table, values)
-        after = {name: values.get(name) for name in _kept(table)} | values
+        after: Row = table.blank | values
         self._record(Event("Create", table, row_id, _sent(changes, after), {}, after, origin))
         return after
 
@@ -142,10 +142,6 @@ class Records:
 
 def _sent(changes: Changes, after: Row) -> Row:
     return {name: after.get(name) for name in changes.sent}
-
-
-def _kept(table: Table) -> list[str]:
-    return [column.name for column in table.columns.values() if column.stored]
 
 
 def _stamp(table: Table, values: Row, user: str, *, creating: bool) -> None:

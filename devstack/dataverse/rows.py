@@ -78,7 +78,9 @@ def _like(value: str | None, like: str) -> int | None:
 
 
 class Store:
-    """All rows of one organization; `committed` gets the events of each transaction that took effect.
+    """All rows of one organization.
+
+    `committed` gets the events of each transaction that took effect, `dropped` is told when suspended ones never will.
 
     A store that is made `like` another of the same tables begins with what that one holds, whatever was in `database`.
     """
@@ -93,6 +95,7 @@ class Store:
     ) -> None:
         self.metadata = metadata
         self.committed: Callable[[list[Any]], None] = lambda _: None
+        self.dropped: Callable[[], None] = lambda: None
         self.changed: set[str] = set()
         self._seed = seed
         self._depth = 0
@@ -114,11 +117,11 @@ class Store:
         self._connection.execute("PRAGMA synchronous = OFF")
         self._version = self._began = 0
         if like is None:
-            self._open()
+            self._found()
         else:
             self.become(like)
 
-    def _open(self) -> None:
+    def _found(self) -> None:
         """Make what the database lacks, which may be everything."""
         self._connection.execute(
             f"CREATE TABLE IF NOT EXISTS {_DEFINITIONS} (name TEXT PRIMARY KEY, facts TEXT NOT NULL)"
@@ -395,6 +398,7 @@ class Store:
             each.alive = False
             each.over.set()
         self._suspended.clear()
+        self.dropped()
 
     def record(self, event: Any) -> None:
         """Keep an event until the transaction is committed."""

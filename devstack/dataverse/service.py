@@ -49,6 +49,7 @@ UNSETTLED: Final = (
 )
 """What no page settles, and how it is here."""
 
+_BYPASS: Final = "mscrm.bypass"
 NOT_HERE: Final = (
     *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
     *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
@@ -57,7 +58,6 @@ NOT_HERE: Final = (
     *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
 )
 """Actions and functions that are there in Dataverse, and that somebody may look for here."""
-_BYPASS: Final = "mscrm.bypass"
 
 
 class Service:

@@ -29,10 +29,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One enabled step with its endpoint, message, table (None: every table) and images."""
+    """One enabled step with the URL that it posts to, its message, table (None: every table) and images."""
 
     step: Row
-    endpoint: Row
+    url: httpx.URL
     message: str
     table: str | None
     images: tuple[Row, ...]
@@ -88,6 +88,7 @@ class Webhooks:
         self._jobs = Jobs(store)
         self._client: httpx.AsyncClient | None = None
         self._tasks: dict[asyncio.Task[Any], list[Delivery]] = {}
+        self._calls: set[asyncio.Task[str | None]] = set()
         self._kept_back: list[Delivery] = []
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._subscriptions: list[Subscription] | None = None
@@ -169,11 +170,18 @@ class Webhooks:
             return None
 
         task = self._keep(post(), [])
+        self._calls.add(task)
         try:
             await asyncio.wait((task,))
         finally:
+            self._calls.discard(task)
             task.cancel()
         return "The webhook call was given up." if task.cancelled() else task.result()
+
+    def give_up(self) -> None:
+        """Let nobody wait for synchronous steps any more."""
+        for task in self._calls:
+            task.cancel()
 
     # both
 
@@ -197,7 +205,7 @@ class Webhooks:
             await asyncio.wait(list(self._tasks))
 
     def reset(self) -> None:
-        """Drop what is queued or in flight and count from zero; who waits for a synchronous step waits no more."""
+        """Drop what is queued or in flight and count from zero."""
         self._kept_back.clear()
         for task, waiting in self._tasks.items():
             waiting.clear()
@@ -239,8 +247,7 @@ class Webhooks:
             self._client = httpx.AsyncClient(
                 transport=self._transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
             )
-        event, endpoint = delivery.event, delivery.subscription.endpoint
-        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        event, url = delivery.event, delivery.subscription.url
         headers = {
             "Content-Type": "application/json",
             "x-ms-dynamics-organization": system.ORGANIZATION_NAME,
@@ -283,5 +290,6 @@ def _subscriptions(store: Store) -> list[Subscription]:
         sql = 'SELECT * FROM "sdkmessageprocessingstepimage" WHERE "sdkmessageprocessingstepid" = ?'
         images = store.query(sql, [step["sdkmessageprocessingstepid"]])
         table = narrowed["primaryobjecttypecode"] if narrowed else None
-        found.append(Subscription(step, endpoint, message["name"], table, tuple(images)))
+        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        found.append(Subscription(step, url, message["name"], table, tuple(images)))
     return found
