@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import settings
+
+from support.once import read_once
 
 # The same examples every time: a run that passed passes again, and a failure is seen by everybody.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.load_profile("same")
 
-# The same text is the same tree, which nobody changes; reading the shipped maps takes longer than most tests.
-yaml.compose = functools.lru_cache(maxsize=256)(yaml.compose)
+read_once()
 
 # The store waits for the disk at every commit, and so would thousands of tests: what they write stays in memory, where
 # there is room for it and nobody chose another place.

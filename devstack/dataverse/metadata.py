@@ -261,6 +261,7 @@ class Metadata:
         return self.tables[navigation.targets[0]]
 
 
+@lru_cache(maxsize=1 << 16)
 def metadata_id(*parts: str) -> str:
     """Derive the id of a definition from its names."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
