@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from webhook_kit import ROOT, register
 
 from devstack.dataverse import Emulator, create_app
@@ -179,6 +182,16 @@ async def test_a_key_that_is_taken_meanwhile() -> None:
         answer = await api.post("contacts", json={"contactid": ID})
         assert sorted([code(answer)[1], code(plugin.got)[1]]) == ["", "0x80044151"]
         assert (await api.get("contacts/$count")).text == "1"
+
+
+async def test_what_is_nowhere_is_not_waited_for() -> None:
+    """A write that binds to a row that neither the database nor an open transaction has is told so at once."""
+    plugin = Plugin()
+    async with org(plugin) as api:
+        bind = {"parentcustomerid_contact@odata.bind": f"/contacts({OTHER})"}
+        plugin.then = lambda api: api.post("contacts", json=bind)
+        assert (await api.post("contacts", json={"contactid": ID})).status_code == 204
+        assert code(plugin.got) == (404, "0x80040217")
 
 
 async def test_an_alternate_key_is_taken_from_the_start() -> None:
@@ -397,3 +410,94 @@ async def test_definitions_wait_for_no_step() -> None:
         assert answer.status_code == 204, answer.text
         assert (await api.post("contacts", json={"nickname": "x"})).status_code == 204
         assert (await api.get("contacts(nickname='x')")).status_code == 200
+
+
+async def test_definitions_cannot_be_kept_waiting() -> None:
+    """A change set that makes a column and then has to wait for a webhook is 501, and makes neither column nor row."""
+    plugin = Plugin()
+    column = {
+        "@odata.type": "Microsoft.Dynamics.CRM.IntegerAttributeMetadata",
+        "SchemaName": "new_Number",
+        "DisplayName": {"LocalizedLabels": [{"Label": "Number", "LanguageCode": 1033}]},
+    }
+    attributes = "EntityDefinitions(LogicalName='contact')/Attributes"
+    both = ChangeSet((Request("POST", attributes, column), Request("POST", "contacts", {})))
+    async with org(plugin) as api, DataverseClient("http://org", transport=api._transport) as client:
+        ((refused,),) = await client.batch([both])
+        assert (refused.status, plugin.calls) == (501, 0)
+        assert (await api.get(f"{attributes}(LogicalName='new_number')")).status_code == 404
+        assert (await api.get("contacts/$count")).text == "0"
+
+
+PEOPLE = [f"{number}1111111-2222-3333-4444-555555555555" for number in range(3)]
+WRITES = st.one_of(
+    st.builds(
+        lambda row, body: ("PATCH", f"contacts({row})", body),
+        st.sampled_from(PEOPLE),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "lastname": st.sampled_from("ab"),
+                "msemr_azurefhirid": st.sampled_from("xy"),
+                "parentcustomerid_contact@odata.bind": st.sampled_from([f"/contacts({each})" for each in PEOPLE]),
+            },
+        ),
+    ),
+    st.builds(lambda row: ("DELETE", f"contacts({row})", None), st.sampled_from(PEOPLE)),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(sets=st.lists(st.lists(WRITES, min_size=1, max_size=4), min_size=1, max_size=3), beside=st.booleans())
+def test_waiting_changes_nothing(sets: list[list[tuple[str, str, Any]]], *, beside: bool) -> None:
+    """Change sets end alike, and leave alike rows, whether their transactions wait for webhooks or not.
+
+    Beside each other they may wait for one another, which may cost one of them its work but no row its integrity.
+    """
+    waited, plain = (asyncio.run(carried_out(sets, steps=steps, beside=beside and steps)) for steps in (True, False))
+    if not beside:
+        assert waited == plain
+    rows = {each[0]: each for each in waited[1]}
+    assert all(parent is None or parent in rows for *_, parent in rows.values())
+    keys = [key for _, _, key, _ in rows.values() if key is not None]
+    assert len(keys) == len(set(keys))
+
+
+async def carried_out(
+    sets: list[list[tuple[str, str, Any]]], *, steps: bool, beside: bool
+) -> tuple[list[list[str]], list[tuple[str | None, ...]]]:
+    """Return the codes of each change set's answers and the rows that are there in the end."""
+    app, plugin = shared(), Plugin()
+    app.webhooks._transport = httpx.MockTransport(plugin)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url=ROOT) as api:
+        await api.post("http://org/_emulator/reset")
+        for message in ("Create", "Update", "Delete") if steps else ():
+            await register(api, message=message, mode=0)
+        requests = [ChangeSet(tuple(Request(*each) for each in part)) for part in sets]
+        async with DataverseClient("http://org", transport=transport) as client:
+            if beside:
+                answers = await asyncio.gather(*(client.batch([each]) for each in requests))
+            else:
+                answers = [await client.batch([each]) for each in requests]
+        codes = [[each.error.code if each.error else "" for each in one[0]] for one in answers]
+        columns = ("contactid", "lastname", "msemr_azurefhirid", "_parentcustomerid_value")
+        rows = [tuple(each[name] for name in columns) for each in (await api.get("contacts")).json()["value"]]
+        client_of_webhooks, app.webhooks._client = app.webhooks._client, None
+        if client_of_webhooks is not None:
+            await client_of_webhooks.aclose()
+    return codes, rows
+
+
+@lru_cache(maxsize=1)
+def shared() -> Emulator:
+    """Make the emulator of all examples."""
+    app = create_app()
+    app.declare_key("contact", "msemr_azurefhirid", name="fhirid")
+    return app
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    shared().store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from webhook_kit import ROOT, pairs, register
 
 from conftest import Receiver
 from devstack.dataverse import Emulator, create_app
+from devstack.stack import Stack
 from relay.dataverse.batch import ChangeSet, Request
 from relay.dataverse.client import DataverseClient
 
@@ -220,3 +222,32 @@ async def test_deep_inserts_are_called_row_by_row(api: httpx.AsyncClient, receiv
 async def test_headers_that_ask_too_much(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
     """Unknown words and more than three step ids are 400."""
     assert (await api.post("contacts", json={}, headers=headers)).status_code == 400
+
+
+async def test_a_stack_settles() -> None:
+    """A stack is quiet once the call of a synchronous step, and what its webhook wrote, are over; and says so."""
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def webhook(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content)["Mode"] == 0:
+            entered.set()
+            await go.wait()
+            await api.post("accounts", json={"name": "made meanwhile"})
+        return httpx.Response(200)
+
+    class Quiet:
+        async def idle(self, *, delayed: bool) -> None:
+            assert delayed
+
+    app = create_app(webhook_transport=httpx.MockTransport(webhook))
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        await register(api, mode=0)
+        await register(api, "account")
+        stack = Stack("", "", "", cast("Any", Quiet()), cast("Any", None), app, None)
+        write = asyncio.create_task(api.post("contacts", json={}))
+        await entered.wait()
+        assert not await stack.settle(within=0)
+        go.set()
+        assert await stack.settle(within=30)
+        assert (await write).status_code == 204
+        assert app.webhooks.delivered == 2
