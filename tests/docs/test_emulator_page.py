@@ -39,7 +39,7 @@ def emulator(command: str) -> Iterator[str]:
 
 def test_the_script_prints_what_the_page_shows(tmp_path: Path) -> None:
     """The script, as it stands, drives the command that the page starts."""
-    start, told, script, run, shown = blocks(PAGE)
+    start, told, script, run, shown, *_ = blocks(PAGE)
     (tmp_path / script.mark).write_text(script.text, encoding="utf-8")
     with emulator(start.text) as line:
         url = json.loads(line)["dataverse"]

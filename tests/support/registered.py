@@ -22,7 +22,7 @@ async def register(org: Emulator, url: str, maps: MapSet, *, key: str = "local")
     names = dict.fromkeys(each.table.name for each in maps)
     names |= dict.fromkeys(each.identifier.table.name for each in maps if each.identifier)
     tables = {name: tuple(asked_for(maps, name)) for name in names}
-    what = (key, tuple(tables.items()))
+    what = (key, tuple(tables.items()), frozenset(org._service.bulk.without))
     if what in _KEPT:
         org.store.become(_KEPT[what])
         return
