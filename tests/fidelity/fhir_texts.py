@@ -101,7 +101,7 @@ def taken_out(new: str, old: str) -> str:
     """Return the piece that was put into `old` to make `new`; fails if `new` is anything else."""
     assert len(new) >= len(old)
     # the first place where they differ; comparing beginnings is quicker than comparing characters
-    start = bisect_left(range(len(old)), True, key=lambda at: old[: at + 1] != new[: at + 1])  # noqa: FBT003 - what is sought
+    start = bisect_left(range(len(old)), 1, key=lambda at: old[: at + 1] != new[: at + 1])
     end = start + len(new) - len(old)
     assert new[:start] + new[end:] == old
     return new[start:end]
