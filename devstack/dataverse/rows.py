@@ -462,9 +462,11 @@ class Store:
         self._write(Write(sql, [*values.values(), row], table.name, row, values))
 
     def delete(self, table: Table, row: str) -> None:
-        """Remove a row."""
+        """Remove a row; where changes are tracked the deletion is kept."""
         sql = f'DELETE FROM "{table.name}" WHERE "{table.primary_id}" = ?'
         self._write(Write(sql, [row], table.name, row, {}))
+        if not table.change_tracking:
+            return
         sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
         self._write(Write(sql, [table.name, row, self.next_version()], table.name, row, {}))
 
