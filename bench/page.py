@@ -116,8 +116,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
         ),
     ),
     "peak_memory_of_1_at_once": (
-        "peak memory, one bundle of {patients} new patients",
-        "{body_mb} MB of JSON, {seconds} s; {before_mb} MB before it came",
+        "peak memory, one bundle of new patients",
+        "{patients} patients, {body_mb} MB of JSON, {seconds} s; {before_mb} MB before it came",
     ),
     "peak_memory_of_10_at_once": (
         "peak memory, ten such bundles at once",

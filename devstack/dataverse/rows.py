@@ -6,78 +6,25 @@ belongs to one thread, so requests never see each other's half-done work.
 
 from __future__ import annotations
 
-import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final
 
-from devstack.dataverse.columns import EXACT, fits
+from devstack.dataverse.columns import fits
 from devstack.dataverse.errors import DuplicateRecord, DuplicateRecordEntityKey, NotSupported
 from devstack.dataverse.held import Claims, Place, Transaction, Write
-from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table, facts
-from devstack.dataverse.metadata import table as build
+from devstack.dataverse.metadata import Column, Metadata, Table
+from devstack.dataverse.schema import DELETED, Schema, duplicate, sql_columns
+from devstack.dataverse.texts import fold
 
 Row = dict[str, Any]
 _FAILED: Final = "UNIQUE constraint failed: "
-_DEFINITIONS: Final = '"$definitions"'
-_DELETED: Final = "deleted rows"
-"""The table of deletions, for change tracking; no Dataverse table has a blank in its name."""
 _BEGINNING: Final = ""
 """The name under which it keeps where the history of deletions begins."""
 
 
-@lru_cache(maxsize=1 << 16)
-def fold(text: str) -> str:
-    """Reduce a text to what comparisons see of it."""
-    return text.casefold().rstrip(" ")
-
-
-def _compare_text(left: str, right: str) -> int:
-    left, right = fold(left), fold(right)
-    return (left > right) - (left < right)
-
-
-def _compare_numbers(left: str, right: str) -> int:
-    one, other = Decimal(left), Decimal(right)
-    return (one > other) - (one < other)
-
-
-@lru_cache(maxsize=1024)
-def _pattern(like: str) -> re.Pattern[str]:
-    """Compile a LIKE pattern: `%` any text, `_` any character, `[a-c]` one of, `[^a]` none of."""
-    parts, position = [], 0
-    text = like.casefold()
-    while position < len(text):
-        character = text[position]
-        position += 1
-        end = text.find("]", position + 1) if character == "[" else -1
-        if character == "%":
-            parts.append(".*")
-        elif character == "_":
-            parts.append(".")
-        elif end > 0:
-            inside = text[position:end]
-            negated = "^" if inside.startswith("^") and len(inside) > 1 else ""
-            escaped = re.sub(r"([\\\]\[^&~|])", r"\\\1", inside[len(negated) :])
-            try:
-                parts.append(re.compile(f"[{negated}{escaped}]").pattern)
-            except re.error:
-                parts.append("(?!)")
-            position = end + 1
-        else:
-            parts.append(re.escape(character))
-    return re.compile("".join(parts), re.DOTALL)
-
-
-def _like(value: str | None, like: str) -> int | None:
-    return None if value is None else int(_pattern(like).fullmatch(value.casefold()) is not None)
-
-
-class Store:
+class Store(Schema):
     """All rows of one organization.
 
     `committed` gets the events of each transaction that took effect, `dropped` is told when suspended ones never will.
@@ -93,7 +40,7 @@ class Store:
         seed: Callable[[], Sequence[tuple[str, Row]]],
         like: Store | None = None,
     ) -> None:
-        self.metadata = metadata
+        super().__init__(database, metadata)
         self.committed: Callable[[list[Any]], None] = lambda _: None
         self.dropped: Callable[[], None] = lambda: None
         self.changed: set[str] = set()
@@ -105,16 +52,6 @@ class Store:
         self._suspended: list[Transaction] = []
         self._away = 0
         self._closing = self.closed = False
-        self._indexed: set[tuple[str, str]] = set()
-        self._redefined = False
-        self._connection = sqlite3.connect(
-            database, isolation_level=None, cached_statements=1024, check_same_thread=False
-        )
-        self._connection.create_collation("DATAVERSE", _compare_text)
-        self._connection.create_collation("NUMBER", _compare_numbers)
-        self._connection.create_function("dvlike", 2, _like, deterministic=True)
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        self._connection.execute("PRAGMA synchronous = OFF")
         self._version = self._began = 0
         if like is None:
             self._found()
@@ -123,18 +60,9 @@ class Store:
 
     def _found(self) -> None:
         """Make what the database lacks, which may be everything."""
-        self._connection.execute(
-            f"CREATE TABLE IF NOT EXISTS {_DEFINITIONS} (name TEXT PRIMARY KEY, facts TEXT NOT NULL)"
-        )
-        if self._one(f"SELECT COUNT(*) FROM {_DEFINITIONS}"):
-            self._load_definitions()
-        for table in self.metadata.tables.values():
-            self._create(table)
-        self._connection.execute(
-            f'CREATE TABLE IF NOT EXISTS "{_DELETED}" (name TEXT, id TEXT, version INTEGER, PRIMARY KEY (name, id))'
-        )
+        self._make_tables()
         self._version = max(
-            self._one(f'SELECT MAX(version) FROM "{_DELETED}"') or 0,
+            self._one(f'SELECT MAX(version) FROM "{DELETED}"') or 0,
             *(self._one(f'SELECT MAX(versionnumber) FROM "{name}"') or 0 for name in self.metadata.tables),
         )
         self._began = self._version
@@ -158,98 +86,6 @@ class Store:
         if self._closing and not self._away and not self._depth:
             self.closed = True
             self._connection.close()
-
-    def _one(self, sql: str) -> Any:
-        return self._connection.execute(sql).fetchone()[0]
-
-    def _create(self, table: Table) -> None:
-        columns = {
-            name: definition for column in table.columns.values() for name, definition in _definitions(table, column)
-        }
-        body = ", ".join(f'"{name}" {definition}' for name, definition in columns.items())
-        self._connection.execute(f'CREATE TABLE IF NOT EXISTS "{table.name}" ({body}) WITHOUT ROWID')
-        present = {row[1] for row in self._connection.execute(f'PRAGMA table_info("{table.name}")')}
-        for name in columns.keys() - present:
-            self._connection.execute(f'ALTER TABLE "{table.name}" ADD COLUMN "{name}" {columns[name]}')
-        for key in table.keys:
-            if key.active:
-                self.create_key(table, key)
-
-    # definitions: of the tables that differ from what they were made as
-
-    def _load_definitions(self) -> None:
-        found = self._connection.execute(f"SELECT name, facts FROM {_DEFINITIONS}").fetchall()
-        self.metadata.redefine({name: build(name, json.loads(text)) for name, text in found})
-
-    def definitions(self) -> dict[str, Any]:
-        """Return the facts of the tables that were made or changed since the organization began."""
-        found = self._connection.execute(f"SELECT name, facts FROM {_DEFINITIONS} ORDER BY name").fetchall()
-        return {name: json.loads(text) for name, text in found}
-
-    def define(self, table: Table) -> None:
-        """Add a table, or put it in the place of the one of its name: columns and keys that are new are made."""
-        self._redefined = True
-        self._connection.execute(f"REPLACE INTO {_DEFINITIONS} VALUES (?, ?)", (table.name, json.dumps(facts(table))))
-        self._create(table)
-        self._load_definitions()
-
-    def undefine(self, name: str) -> None:
-        """Remove a table that was added, with its rows."""
-        self._redefined = True
-        self._connection.execute(f"DELETE FROM {_DEFINITIONS} WHERE name = ?", (name,))
-        self._connection.execute(f'DELETE FROM "{_DELETED}" WHERE name = ?', (name,))
-        self._connection.execute(f'DROP TABLE "{name}"')
-        self._indexed.clear()
-        self._load_definitions()
-
-    def drop_column(self, table: Table, column: Column) -> None:
-        """Remove a column's values; its definition is another matter."""
-        self._connection.execute(f'DROP INDEX IF EXISTS "index {table.name} {column.name}"')
-        self._indexed.clear()
-        for name, _ in _definitions(table, column):
-            self._connection.execute(f'ALTER TABLE "{table.name}" DROP COLUMN "{name}"')
-
-    def drop_key(self, table: Table, key: Key) -> None:
-        """Let rows be alike in the columns of a key from now on."""
-        self._connection.execute(f'DROP INDEX IF EXISTS "key {table.name} {key.name}"')
-
-    def _restore_definitions(self, document: Any) -> None:
-        """Make these the definitions that differ from the beginning; raises ValueError for anything else."""
-        current = self.definitions()
-        if document == current:
-            return
-        if not isinstance(document, dict):
-            raise ValueError("definitions: not an object of tables")  # noqa: TRY004 - one error for bad input
-        tables = {name: _restored_table(name, each) for name, each in document.items()}
-        self._redefined = True
-        self._indexed.clear()
-        self._connection.execute(f"DELETE FROM {_DEFINITIONS}")
-        for name in current.keys() | tables.keys():
-            self._connection.execute(f'DROP TABLE IF EXISTS "{name}"')
-        for name, table in tables.items():
-            self._connection.execute(f"INSERT INTO {_DEFINITIONS} VALUES (?, ?)", (name, json.dumps(facts(table))))
-        self._load_definitions()
-        for name in current.keys() | tables.keys():
-            if name in self.metadata.tables:
-                self._create(self.metadata.tables[name])
-
-    def create_key(self, table: Table, key: Key) -> None:
-        """Make an alternate key unique from now on; raises DuplicateRecordEntityKey when rows already break it."""
-        columns = ", ".join(f'"{column}"' for column in key.columns)
-        try:
-            self._connection.execute(
-                f'CREATE UNIQUE INDEX IF NOT EXISTS "key {table.name} {key.name}" ON "{table.name}" ({columns})'
-            )
-        except sqlite3.IntegrityError:
-            raise _duplicate(table, key) from None
-
-    def index(self, table: Table, column: str) -> None:
-        """Make equality on a column quick; made when a query first needs it."""
-        if (table.name, column) not in self._indexed and column != table.primary_id:
-            self._indexed.add((table.name, column))
-            self._connection.execute(
-                f'CREATE INDEX IF NOT EXISTS "index {table.name} {column}" ON "{table.name}" ("{column}")'
-            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -417,13 +253,13 @@ class Store:
     @property
     def beginning(self) -> int:
         """The row version before which the history of changes is not known: the last reset or restore."""
-        found = self.query(f'SELECT version FROM "{_DELETED}" WHERE name = ?', [_BEGINNING])
+        found = self.query(f'SELECT version FROM "{DELETED}" WHERE name = ?', [_BEGINNING])
         return int(found[0]["version"]) if found else 0
 
     def deleted(self, table: Table, since: int) -> list[str]:
         """Return the rows that were deleted after a row version and have not come back, in that order."""
         sql = (
-            f'SELECT id FROM "{_DELETED}" WHERE name = ? AND version > ? '
+            f'SELECT id FROM "{DELETED}" WHERE name = ? AND version > ? '
             f'AND id NOT IN (SELECT "{table.primary_id}" FROM "{table.name}") ORDER BY version'
         )
         return [row["id"] for row in self.query(sql, [table.name, since])]
@@ -467,7 +303,7 @@ class Store:
         self._write(Write(sql, [row], table.name, row, {}))
         if not table.change_tracking:
             return
-        sql = f'INSERT OR REPLACE INTO "{_DELETED}" VALUES (?, ?, ?)'
+        sql = f'INSERT OR REPLACE INTO "{DELETED}" VALUES (?, ?, ?)'
         self._write(Write(sql, [table.name, row, self.next_version()], table.name, row, {}))
 
     def referring(self, table: Table, row: str) -> Iterator[tuple[Table, Column, str]]:
@@ -495,7 +331,7 @@ class Store:
             key = next((each for each in table.keys if list(each.columns) == columns), None)
             if key is None:
                 raise DuplicateRecord from None
-            raise _duplicate(table, key) from None
+            raise duplicate(table, key) from None
 
     def reset(self) -> None:
         """Empty the organization but for what every organization holds."""
@@ -521,7 +357,7 @@ class Store:
             raise ValueError('a snapshot is {"tables": {name: [row, …]}}')  # noqa: TRY004 - one error for bad input
         self._drop_suspended()
         with self.transaction():
-            self._connection.execute(f'DELETE FROM "{_DELETED}"')  # what is replaced as a whole has no history
+            self._connection.execute(f'DELETE FROM "{DELETED}"')  # what is replaced as a whole has no history
             self._restore_definitions(document.get("definitions", {}))
             if unknown := sorted(document["tables"].keys() - self.metadata.tables.keys()):
                 raise ValueError(f"tables.{unknown[0]}: unknown table (valid: {', '.join(self.metadata.tables)})")
@@ -532,14 +368,14 @@ class Store:
                 if not isinstance(rows, list):
                     raise ValueError(f"tables.{table.name}: not a list of rows")  # noqa: TRY004 - as above
                 known = (
-                    {name: column for column in table.columns.values() for name, _ in _definitions(table, column)}
+                    {name: column for column in table.columns.values() for name, _ in sql_columns(table, column)}
                     if rows
                     else {}
                 )
                 for row in rows:
                     self._restore_row(table, known, row)
             beginning = [_BEGINNING, "", self.next_version()]
-            self._connection.execute(f'INSERT INTO "{_DELETED}" VALUES (?, ?, ?)', beginning)
+            self._connection.execute(f'INSERT INTO "{DELETED}" VALUES (?, ?, ?)', beginning)
 
     def _restore_row(self, table: Table, known: Mapping[str, Column], row: Any) -> None:
         if not isinstance(row, dict) or not row.get(table.primary_id):
@@ -558,43 +394,8 @@ class Store:
             raise ValueError(f"tables.{table.name}: {error}") from None
 
 
-def _restored_table(name: str, document: Any) -> Table:
-    try:
-        table = build(name, document)
-        names = [name, *table.columns, *(key.name for key in table.keys)]
-        if not {table.primary_id, table.primary_name} <= table.columns.keys():
-            raise ValueError("primaryId or primaryName is no column")  # noqa: TRY301 - told with the table's name
-        if odd := [each for each in names if not LOGICAL_NAME.fullmatch(each)]:
-            raise ValueError(f"{odd[0]!r} is no logical name")  # noqa: TRY301 - told with the table's name
-        json.dumps(facts(table))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"definitions.{name}: {type(error).__name__}: {error}") from error
-    return table
-
-
-def _duplicate(table: Table, key: Key) -> DuplicateRecordEntityKey:
-    return DuplicateRecordEntityKey(key.label, ", ".join(table.columns[column].label for column in key.columns))
-
-
 def _grouped(rows: Sequence[tuple[str, Row]], version: Callable[[], int]) -> dict[str, list[Row]]:
     grouped: dict[str, list[Row]] = {}
     for name, row in rows:
         grouped.setdefault(name, []).append(row | {"versionnumber": version()})
     return grouped
-
-
-def _definitions(table: Table, column: Column) -> Iterator[tuple[str, str]]:
-    if not column.stored:
-        return
-    if column.name == table.primary_id:
-        yield column.name, "TEXT PRIMARY KEY NOT NULL"
-    elif column.type in TEXTS:
-        yield column.name, f"TEXT COLLATE DATAVERSE{' UNIQUE' if column.unique else ''}"
-    elif column.type in EXACT:
-        yield column.name, "TEXT COLLATE NUMBER"
-    elif column.type in {"DateTime", "Uniqueidentifier"} or column.targets:
-        yield column.name, "TEXT"
-    else:
-        yield column.name, "INTEGER"
-    if len(column.targets) > 1:
-        yield f"{column.name}@table", "TEXT"
