@@ -15,12 +15,13 @@ from typing import Any
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
+from devstack import hapi
 from devstack.control import Control
 from devstack.host.app import Host
 from devstack.host.errors import StartError
 from devstack.host.serve import serving
 from devstack.register import register_webhook
-from relay.errors import Terminal, Unsupported
+from relay.errors import Terminal
 from relay.mapping.load import MapSet
 from relay.store.local import LocalStore
 from relay.writeback.events import asked_for
@@ -82,11 +83,9 @@ async def running(
 ) -> AsyncIterator[Stack]:
     """Run the stack until the block ends; `settings` win over the process's own RELAY_* variables.
 
-    `dataverse` is `emulator` or an org's URL, `fhir` is `embedded` or a server's URL. Raises Unsupported for what is
-    not there yet, OSError when the port is taken, and SettingsError, MapError or Terminal when the app cannot start.
+    `dataverse` is `emulator` or an org's URL, `fhir` is `embedded`, `hapi` or a server's URL. Raises OSError when the
+    port is taken, SettingsError, MapError or Terminal when the app cannot start, or HAPI cannot be installed.
     """
-    if fhir == "hapi":
-        raise Unsupported("--fhir hapi is not supported yet (valid: embedded, or the URL of a running server)")
     # Dataverse itself posts to ports 80 and 443 only; here it has to be any free one.
     logging.getLogger("devstack.dataverse.webhooks").setLevel(logging.ERROR)
     async with AsyncExitStack() as stack:
@@ -104,8 +103,10 @@ async def running(
         }
         if org is not None:
             here["RELAY_DATAVERSE_AUTH"] = "none"
-        if server is not None:
-            here |= {"RELAY_FHIR_AUTH": "none", "RELAY_FHIR_VERSIONS": "ordered"}
+        if fhir in ("embedded", "hapi"):
+            here["RELAY_FHIR_AUTH"] = "none"
+        if server is not None:  # what is known of it need not be asked
+            here |= {"RELAY_FHIR_VERSIONS": "ordered", "RELAY_FHIR_BATCH_ENTRIES": "500"}
         if "RELAY_LOG_KEY" not in os.environ:
             here["RELAY_LOG_KEY"] = LOCAL_LOG_KEY
         if keys is not None and not {"dataverse_event", "host"} & keys.keys():
@@ -140,6 +141,11 @@ async def _dataverse(stack: AsyncExitStack, choice: str) -> tuple[Any, str]:
 
 
 async def _fhir(stack: AsyncExitStack, choice: str) -> tuple[Control | None, str]:
+    if choice == "hapi":
+        server = hapi.running()
+        url = await asyncio.to_thread(server.__enter__)
+        stack.push(server.__exit__)
+        return None, url
     if choice != "embedded":
         return None, choice
     app = fhir_server.create_app()

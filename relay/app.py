@@ -166,7 +166,14 @@ class Relay:
             transport=self.seams.fhir,
             timeout=self.settings.timeout.total_seconds(),
             batch_entries=self.settings.fhir_batch_entries,
+            clock=self.seams.clock,
         )
+
+    async def _ordered_versions(self) -> bool:
+        """Tell whether the FHIR server's versions are integers that grow."""
+        if self.settings.fhir_versions != "auto":
+            return self.settings.fhir_versions == "ordered"
+        return (await self.fhir.profile()).ordered
 
     @cached_property
     def writebacks(self) -> WriteBacks:
@@ -267,6 +274,7 @@ class Relay:
                 lanes=self.lanes,
                 nudge=self.writebacks.nudge,
                 rename=self._rename,
+                ordered_versions=self._ordered_versions,
                 maybe_on_server=maybe_on_server,
             )
 

@@ -74,8 +74,8 @@ class Settings(BaseSettings):
     row_gone: Literal["fail", "recreate"] = Field(
         "fail", description="A resource names the GUID of a row that is gone: fail it, or create the row again"
     )
-    fhir_versions: Literal["opaque", "ordered"] = Field(
-        "opaque", description="Whether the server's versionIds are integers that grow"
+    fhir_versions: Literal["auto", "opaque", "ordered"] = Field(
+        "auto", description="Whether the server's versionIds are integers that grow; auto: as is known of its kind"
     )
     validate_bundles: Literal["off", "warn", "reject"] = Field(
         "off", alias="RELAY_VALIDATE", description="Check resources with fhir.resources (R4B)"
@@ -108,7 +108,9 @@ class Settings(BaseSettings):
     async_over_bytes: int = Field(
         4 * 1024 * 1024, ge=0, description="Bodies above this are answered 202 and worked on afterwards"
     )
-    fhir_batch_entries: int = Field(500, ge=1, description="Most entries the FHIR server takes in one batch")
+    fhir_batch_entries: int = Field(
+        0, ge=0, description="Most entries the FHIR server takes in one batch; 0: as is known of its kind"
+    )
     timeout: Duration = Field(timedelta(seconds=100), description="Longest wait for one answer of either side")
 
     # who the relay is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,5 +30,23 @@ if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_us
 def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no setting of the machine reach a test."""
     for name in list(os.environ):
-        if name.startswith(("RELAY_", "AzureWebJobs")) and name != "RELAY_TEST_DATA":
+        if name.startswith(("RELAY_", "AzureWebJobs")) and name not in ("RELAY_TEST_DATA", "RELAY_CACHE"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def hapi_url() -> Iterator[str]:
+    """Run HAPI, one for the whole session: it takes a gigabyte and twelve seconds."""
+    from devstack import hapi
+
+    with hapi.running() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def medplum_url() -> Iterator[str]:
+    """Run Medplum's router, one for the whole session."""
+    from devstack import medplum
+
+    with medplum.running() as url:
+        yield url

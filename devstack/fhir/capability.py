@@ -25,6 +25,7 @@ def capability_statement(base: str) -> dict[str, Any]:
         "status": "active",
         "date": "2025-01-01",
         "kind": "instance",
+        "software": {"name": "Relay embedded FHIR server"},
         "implementation": {"description": "Embedded FHIR R4 server for development and tests", "url": base},
         "fhirVersion": "4.0.1",
         "format": ["application/fhir+json", "json"],

@@ -53,9 +53,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The ways in which servers differ: the status of a stale If-Match, and the most entries of a bundle."""
+    """The ways in which servers differ: the status of a stale If-Match, that of a guarded PUT of what nobody ever had, and the most entries of a bundle."""
 
     conflict_status: Literal[409, 412] = 412
+    lost_put: Literal[201, 404] = 404
     entry_limit: int | None = None
 
 
@@ -255,6 +256,8 @@ def _check_if_match(options: Options, call: Call, current: Version | None, name:
     if match is None:
         raise invalid(f'If-Match must read W/"<versionId>", not {call.if_match}')
     if current is None:
+        if options.lost_put == 201:  # noqa: PLR2004 - Created
+            return
         raise FhirError(404, "not-found", f"{name} is not known, so no version of it matches If-Match")
     if match[1] != str(current.number):
         message = f"{name} is at version {current.number}, If-Match says {match[1]}"

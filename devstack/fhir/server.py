@@ -132,6 +132,7 @@ def create_app(
     base_url: str | None = None,
     identical_put: Literal["version", "same"] = "version",
     conflict_status: Literal[409, 412] = 412,
+    lost_put: Literal[201, 404] = 404,
     entry_limit: int | None = None,
     clock: Callable[[], datetime] | None = None,
     transport: httpx.AsyncBaseTransport | None = None,
@@ -141,17 +142,20 @@ def create_app(
     """Make an empty server.
 
     `base_url` is what its own URLs begin with (default: what the request was sent to). `identical_put`: whether a
-    PUT that changes nothing makes a version. `conflict_status`: the answer to a stale If-Match. `entry_limit`: a
-    bundle with more entries is answered 400. `clock` gives `meta.lastUpdated`. `transport` carries notifications to the
-    hooks of Subscriptions (default: the network). `call_ms` and `entry_ms` are the time each call takes and, on top, each
+    PUT that changes nothing makes a version. `conflict_status`: the answer to a stale If-Match. `lost_put`: that to
+    a guarded PUT of what nobody ever had (201: it is made). `entry_limit`: a bundle with more entries is answered 400.
+    `clock` gives `meta.lastUpdated`. `transport` carries notifications to the hooks of Subscriptions (default: the
+    network). `call_ms` and `entry_ms` are the time each call takes and, on top, each
     entry of a bundle (one for a call that is no bundle).
     """
     if identical_put not in ("version", "same"):
         raise ValueError(f"identical_put: {identical_put!r} is not one of version, same")
     if conflict_status not in (409, 412):
         raise ValueError(f"conflict_status: {conflict_status!r} is not one of 409, 412")
+    if lost_put not in (201, 404):
+        raise ValueError(f"lost_put: {lost_put!r} is not one of 201, 404")
     store = Store(clock=clock, keep_identical=identical_put == "same", check=_check)
-    options = Options(conflict_status=conflict_status, entry_limit=entry_limit)
+    options = Options(conflict_status=conflict_status, lost_put=lost_put, entry_limit=entry_limit)
     return FhirServer(store, options, base_url=base_url, transport=transport, call_ms=call_ms, entry_ms=entry_ms)
 
 

@@ -1,7 +1,7 @@
 """What a FHIR server's answers mean: statuses, versions, issue codes and waits, alone or inside a bundle.
 
-Facts of servers: ETag may be missing (then it is built from meta.versionId), or bare in batch answers (HAPI: `3` for
-`W/"3"`). A create may name what it made by Location, absolute or relative, with or without the version, or by the body.
+Facts of servers: ETag may be missing (then it is built from meta.versionId), or in batch answers bare (HAPI: `3` for
+`W/"3"`) or left out (Medplum). A create may name what it made by Location, absolute or relative, with or without the version, or by the body.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
@@ -77,7 +79,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One answer to a PUT; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
+    """One answer to a PUT; `etag` guards the next one, if the server told; `codes` are the issue codes of an OperationOutcome, never its diagnostics."""
 
     status: int
     etag: str = ""
@@ -122,10 +124,10 @@ def written_of(entry: Any) -> Written:
     """Read one entry of the answer to a batch of PUTs; raises Transient `bad-answer`."""
     response = entry.get("response") if isinstance(entry, dict) else None
     response = response if isinstance(response, dict) else {}
-    outcome = response.get("outcome") or (entry.get("resource") if isinstance(entry, dict) else None)
+    resource = entry.get("resource") if isinstance(entry, dict) else None
     status = _status(response)
-    codes = () if 200 <= status < 300 else issue_codes(outcome)  # noqa: PLR2004 - success
-    return Written(status, str(response.get("etag", "")), codes)
+    codes = () if 200 <= status < 300 else issue_codes(response.get("outcome") or resource)  # noqa: PLR2004 - success
+    return Written(status, etag_of(response.get("etag", ""), resource), codes)
 
 
 def created_of(answer: httpx.Response, kind: str) -> Created:
@@ -192,12 +194,26 @@ def issue_codes(outcome: Any) -> tuple[str, ...]:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return seconds from `x-ms-retry-after-ms` or a numeric `Retry-After`; a date is left to our own back-off."""
+    """Return seconds from `x-ms-retry-after-ms`, or from `Retry-After`, be it seconds or a date.
+
+    A date is counted from the answer's own Date: the clocks of two machines differ. Without one our own back-off decides.
+    """
     if re.fullmatch(r"\d{1,9}", headers.get("x-ms-retry-after-ms", "")):
         return int(headers["x-ms-retry-after-ms"]) / 1000
-    if re.fullmatch(r"\d{1,9}", headers.get("retry-after", "")):
-        return float(headers["retry-after"])
-    return None
+    named = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", named):
+        return float(named)
+    at, sent = _instant(named), _instant(headers.get("date", ""))
+    return max((at - sent).total_seconds(), 0.0) if at is not None and sent is not None else None
+
+
+def _instant(text: str) -> datetime | None:
+    """Read an HTTP date; None for what is none."""
+    try:
+        time = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 def _status(response: Any) -> int:

@@ -6,15 +6,17 @@ with nothing in it (Azure).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
 
-from relay.errors import Failed, Terminal, Transient
+from relay.errors import Failed, RelayError, Terminal, Transient
 from relay.fhir import json_text
 from relay.fhir.answers import (
     FHIR_ID,
@@ -33,6 +35,7 @@ from relay.fhir.answers import (
     written_of,
 )
 from relay.fhir.json_text import Span
+from relay.fhir.profiles import GENERIC, LEAST_ENTRIES, ServerProfile, by_host, by_statement
 from relay.fhir.searches import Found, Hit, Token, condition, found_in, search_form
 from relay.telemetry import current_meter
 
@@ -40,6 +43,9 @@ __all__ = ["BUSY", "FHIR_JSON", "Created", "FhirClient", "Found", "Hit", "Put", 
 
 FHIR_JSON = "application/fhir+json"
 BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
+
+_ASK_AGAIN = 300.0  # seconds after which a server that did not tell its kind is asked once more
+_ASK_WITHIN = 10.0  # seconds: work is waiting for the answer, and goes on without it
 
 _TOO_MUCH = frozenset({400, 413, 422})
 
@@ -80,15 +86,36 @@ class FhirClient:
         auth: httpx.Auth | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         timeout: float = 100,
-        batch_entries: int = 500,
+        batch_entries: int = 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`batch_entries` are the most of one batch, 0 as many as the server's kind takes."""
         self._base = url.rstrip("/") + "/"
         self._batch_entries = batch_entries
+        self._clock = clock
+        self._profile = by_host(url)
+        self._ask_again = 0.0
         self._http = httpx.AsyncClient(auth=auth, transport=transport, timeout=timeout, follow_redirects=False)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.aclose()
+
+    async def profile(self) -> ServerProfile:
+        """Return what is known of this kind of server: told by its host, else by its CapabilityStatement, asked once.
+
+        Never raises: while the server does not say, it is generic, and asked again five minutes later. Not metered.
+        """
+        if self._profile is None and self._clock() >= self._ask_again:
+            self._ask_again = self._clock() + _ASK_AGAIN
+            try:
+                async with asyncio.timeout(_ASK_WITHIN):
+                    answer = await self._call("GET", "metadata", metered=False)
+            except (RelayError, TimeoutError):  # who wants more of the server meets it again, and may tell it
+                return GENERIC
+            if answer.status_code not in BUSY:
+                self._profile = by_statement(json_of(answer) if answer.is_success else None)
+        return self._profile or GENERIC
 
     async def read(self, ids: Sequence[tuple[str, str]]) -> list[Read]:
         """Read resources by (type, id): one alone by GET, many by batches of GETs; answers in the same order."""
@@ -165,8 +192,9 @@ class FhirClient:
         """Do something to each item, in batches the server takes: a refused one is halved, or done one by one."""
         if not items:
             return []
-        if len(items) > self._batch_entries:
-            runs = (items[start : start + self._batch_entries] for start in range(0, len(items), self._batch_entries))
+        most = await self._most(len(items))
+        if len(items) > most:
+            runs = (items[start : start + most] for start in range(0, len(items), most))
             return [each for run in runs for each in await self._each(run, entry, answer, one)]
         if len(items) == 1:
             return [await one(items[0])]
@@ -179,6 +207,12 @@ class FhirClient:
             first = await self._each(items[:middle], entry, answer, one)
             return first + await self._each(items[middle:], entry, answer, one)
         return [answer(text, span, each) for span, each in zip(spans, items, strict=True)]
+
+    async def _most(self, wanted: int) -> int:
+        """Return the most entries for one batch of so many; the server's kind is asked for only where it matters."""
+        if self._batch_entries:
+            return self._batch_entries
+        return LEAST_ENTRIES if wanted <= LEAST_ENTRIES else (await self.profile()).batch_entries
 
     async def metadata(self) -> int:
         """Ask for the CapabilityStatement and return the status; not metered."""
@@ -199,7 +233,7 @@ class FhirClient:
     async def _write_one(self, put: Put) -> Written:
         headers = {"Content-Type": FHIR_JSON, "If-Match": _guard(put), "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
-        etag = answer.headers.get("etag", "")
+        etag = etag_of(answer.headers.get("etag", ""), None)
         codes = () if answer.is_success else issue_codes(json_of(answer))
         return Written(answer.status_code, etag, codes, retry_after(answer.headers))
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -79,9 +79,14 @@ class Carrier:
         lanes: Lanes,
         nudge: Nudge,
         rename: Rename,
+        ordered_versions: Callable[[], Awaitable[bool]],
         maybe_on_server: bool = False,
     ) -> None:
-        """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is."""
+        """`nudge` asks for a row's changes to go to FHIR once more; `maybe_on_server` says that no entry need be on the FHIR server, whatever its method is.
+
+        `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
+        """
+        self._ordered_versions = ordered_versions
         self._lanes = lanes
         self._nudge = nudge
         self._rename = rename
@@ -97,7 +102,6 @@ class Carrier:
             source_name=settings.source_name,
             row_gone=settings.row_gone,
             identifier_rows=settings.writeback == "inline" and settings.identifier_rows == "relay",
-            ordered_versions=settings.fhir_versions == "ordered",
         )
 
     async def carry(self, incoming: Incoming, tag: str, sent: SentBodies | None = None) -> Carried:
@@ -170,6 +174,9 @@ class Carrier:
     async def _write(self, drafts: Mapping[int, Draft], reports: Mapping[int, Report], tag: str) -> Applied:
         """Locate, plan and apply, again for those that lost a race, until none does."""
         pending = dict(drafts)
+        options = self._options
+        if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
+            options = replace(options, ordered_versions=await self._ordered_versions())
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
@@ -180,7 +187,7 @@ class Carrier:
                 break
             located = await self._locate(pending, chosen)
             located.agreed = await self._agreements(pending.values(), located)
-            planned = plan(pending, located, self._maps, self._options)
+            planned = plan(pending, located, self._maps, options)
             applied = await self._applier.apply(planned, tag, again=turn > 0)
             # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()

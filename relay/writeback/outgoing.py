@@ -26,7 +26,7 @@ from relay.mapping.translate import translate
 from relay.mapping.values import same
 from relay.store.agreed import Agreed, sent_name, sent_of
 from relay.writeback.rows import Row, RowReader, save
-from relay.writeback.writer import CONFLICT, GONE, TRIES
+from relay.writeback.writer import BROUGHT_BACK, CONFLICT, GONE, MADE, TRIES
 
 UNKNOWN = "?"
 """What FHIR refers to has no row, or several: it has a value, and nobody knows which."""
@@ -113,6 +113,8 @@ class Changes:
             (written,) = await self._fhir.write([put])
             if written.status in CONFLICT:
                 return None
+            if written.status == MADE:
+                raise Failed(BROUGHT_BACK, code="brought-back")
             if not 200 <= written.status < 300:  # noqa: PLR2004 - success
                 raise _refused(written.status, written.codes, written.retry_after)
         await self._give_way(entity_map, row, sides.theirs)

@@ -16,6 +16,12 @@ TRIES = 6
 GONE = frozenset({404, 410})
 CONFLICT = frozenset({409, 412})  # the standard says 412; HAPI answers 409; both mean that another version is there
 
+MADE = 201
+BROUGHT_BACK = (
+    "the resource was purged from the FHIR server under the write-back, which took the guarded PUT and made it anew"
+)
+"""HAPI takes If-Match to mean nothing where no version ever was; nobody but a person may say whether it is to go again."""
+
 RowGone = Callable[[str, str], Awaitable[bool]]
 """Tells whether our own org answers 404 for (table, GUID)."""
 
@@ -143,6 +149,8 @@ def _refusal(link: Link, status: int, retry_after: float | None) -> LinkResult |
 
 
 def _result(written: Written) -> LinkResult:
+    if written.status == MADE:
+        return LinkResult("failed", "brought-back", BROUGHT_BACK)
     if 200 <= written.status < 300:  # noqa: PLR2004 - success
         return LinkResult("written")
     if written.status in GONE:

@@ -339,7 +339,13 @@ WAITS: dict[str, tuple[Mapping[str, str], float | None]] = {
     "none": ({}, None),
     "seconds": ({"Retry-After": "120"}, 120),
     "zero": ({"Retry-After": "0"}, 0),
-    "a date": ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    "a date": ({"Retry-After": "Wed, 21 Oct 2026 07:28:30 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 30),
+    "a date gone by": ({"Retry-After": "Wed, 21 Oct 2026 07:27:00 GMT", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0),
+    "a date without a zone": (
+        {"Retry-After": "Wed, 21 Oct 2026 07:28:07 -0000", "Date": "Wed, 21 Oct 2026 07:28:00 GMT"},
+        7,
+    ),
+    "a date of an answer without one": ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
     "a fraction": ({"Retry-After": "1.5"}, None),
     "negative": ({"Retry-After": "-1"}, None),
     "endless": ({"Retry-After": "9" * 400}, None),
@@ -351,7 +357,7 @@ WAITS: dict[str, tuple[Mapping[str, str], float | None]] = {
 
 @pytest.mark.parametrize("name", WAITS)
 async def test_how_long_the_server_asks_to_wait(name: str) -> None:
-    """Whole seconds, or Azure's milliseconds; anything else is left to our own growing delay."""
+    """Whole seconds, Azure's milliseconds, or a date, counted from the answer's own; anything else is left to our own growing delay."""
     given, wanted = WAITS[name]
     headers = [(key.encode(), value.encode("latin-1")) for key, value in given.items()]
     async with client(lambda _: httpx.Response(429, headers=headers)) as fhir:

@@ -34,6 +34,14 @@ async def test_if_match_on_a_missing_id_creates_nothing(client: httpx.AsyncClien
     assert (await client.get("/Patient/p1")).status_code == 404
 
 
+async def test_if_match_on_a_missing_id_creates_it_with_that_switch(connect: Any) -> None:
+    """As HAPI does: where no version ever was, If-Match means nothing."""
+    client = connect(lost_put=201)
+    made = await client.put("/Patient/p1", json=PATIENT, headers={"If-Match": 'W/"1"'})
+    assert (made.status_code, made.headers["etag"]) == (201, 'W/"1"')
+    assert (await client.put("/Patient/p1", json=PATIENT, headers={"If-Match": 'W/"7"'})).status_code == 412
+
+
 async def test_if_match_does_not_bring_back_the_dead(client: httpx.AsyncClient) -> None:
     """The version before a deletion is stale."""
     await client.put("/Patient/p1", json=PATIENT)

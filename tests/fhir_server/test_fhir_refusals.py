@@ -106,3 +106,5 @@ async def test_switches_are_checked() -> None:
         create_app(identical_put="never")  # type: ignore[arg-type]  # the wrong value is the test
     with pytest.raises(ValueError, match="409, 412"):
         create_app(conflict_status=400)  # type: ignore[arg-type]  # the wrong value is the test
+    with pytest.raises(ValueError, match="lost_put: 200 is not one of 201, 404"):
+        create_app(lost_put=200)  # type: ignore[arg-type]  # the wrong value is the test

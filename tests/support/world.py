@@ -212,6 +212,8 @@ async def world(
         "fhir_url": FHIR,
         "dataverse_auth": "none",
         "fhir_auth": "none",
+        "fhir_versions": "opaque",
+        "fhir_batch_entries": 500,
         "maps": ROOT / "maps",
         "log_key": "test",
         **settings,

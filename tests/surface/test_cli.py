@@ -99,7 +99,7 @@ def test_a_key_without_its_function_is_2(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "setting", "told"),
     [
-        (["--fhir", "hapi"], {}, "hapi"),
+        (["--fhir", "hapi"], {"PATH": ""}, "HAPI needs java, javac, mvn on the PATH"),
         (["--keys", "nobody=k"], {}, "nobody"),
         ([], {"RELAY_WRITEBACK": "sometimes"}, "RELAY_WRITEBACK"),
         ([], {"RELAY_BLOB_SOURCE": "ftp"}, "RELAY_BLOB_SOURCE"),
