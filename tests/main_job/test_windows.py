@@ -7,16 +7,20 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_plan_properties import bundles, circles, drafts, options
 
+from devstack.control import Fault
+from relay.inbound import intake
 from relay.inbound.operations import Planned
 from relay.inbound.plan import PlanOptions
 from relay.inbound.windows import windows
 from relay.mapping.model import ByFhirId, Draft
 from support.memory import Memory
 from support.samples import bundle, encounter, organization, patient, practitioner, results
+from support.state import state
 from support.world import shipped_maps, world
 
 Json = dict[str, Any]
@@ -104,3 +108,36 @@ async def test_a_bundle_in_windows_is_carried_out(tmp_path: Path) -> None:
         again = await it.post(bundle(*sent))
         assert set(results(dict(again.body or {})).values()) == {"unchanged"}
         await it.settle()
+
+
+@pytest.mark.parametrize("chosen", [{"writeback": "event"}, {"trust_sent_bodies": True}, {"write": "fewest-calls"}])
+async def test_windows_beside_other_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: dict[str, Any]
+) -> None:
+    """In windows, decoded entry by entry, by events or with sent bodies trusted: the two databases end as in one piece."""
+    monkeypatch.setattr(intake.read_bundle, "__kwdefaults__", {**(intake.read_bundle.__kwdefaults__ or {}), "large": 0})
+    sent = [encounter(f"e{n}", subject=f"Patient/p{n}") for n in range(3)] + [patient(f"p{n}") for n in range(3)]
+    ends = []
+    for window in (100, 2):
+        async with world(tmp_path / str(window), window=window, **chosen) as it:
+            await it.put(*sent)
+            stored = [await it.read(each["resourceType"], each["id"]) for each in sent]
+            assert (await it.post(bundle(*stored))).status == 200
+            await it.settle()
+            ends.append(await state(it))
+    assert ends[0] == ends[1]
+
+
+async def test_a_side_that_gets_busy_between_windows(tmp_path: Path) -> None:
+    """What was done stays, the rest is done later, once; nothing that refers to what is still missing fails for it."""
+    sent = [encounter(f"e{n}", subject=f"Patient/p{n}") for n in range(3)] + [patient(f"p{n}") for n in range(3)]
+    async with world(tmp_path, window=2, write="fewest-calls") as it:
+        await it.put(*sent)
+        it.dataverse.faults.append(Fault(path=r"\$batch", after=3, times=6, status=503))
+        reply = await it.post(bundle(*sent))
+        assert reply.status == 202
+        await it.settle()
+        outcome = dict((await it.relay.inbound.status(reply.job)).body or {})
+        assert outcome["status"] == "succeeded"
+        assert set(results(outcome).values()) <= {"created", "unchanged"}
+        assert len(await it.rows("msemr_encounters")) == len(await it.rows("contacts")) == 3
