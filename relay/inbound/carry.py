@@ -15,6 +15,7 @@ from relay.dataverse.errors import DataverseRefusal
 from relay.dataverse.lanes import Lanes
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
+from relay.inbound.ahead import look_ahead
 from relay.inbound.apply import Applier
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
@@ -27,7 +28,7 @@ from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
-from relay.inbound.windows import windows
+from relay.inbound.windows import Ties, windows
 from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
 from relay.mapping.rename import tables_of
@@ -114,7 +115,8 @@ class Carrier:
         reports, drafts = self.translate(incoming)
         still_open: list[str] = []
         written: list[RowWritten] = []
-        for window in windows(drafts, self._settings.window, self._settings.source_name):
+        known = await self._look_ahead(drafts)
+        for window in windows(drafts, self._settings.window, self._settings.source_name, known):
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag)
@@ -214,12 +216,22 @@ class Carrier:
         done.written = tuple(rows)
         return done
 
+    async def _look_ahead(self, drafts: Mapping[int, Draft]) -> Ties | None:
+        """Find out what has to stay together of a bundle that does not fit a window."""
+        if len(drafts) <= self._settings.window:
+            return None
+        return await self._named(drafts, look_ahead(drafts, self._locator.read))
+
     async def _locate(self, pending: Mapping[int, Draft], chosen: Mapping[tuple[str, str], None]) -> Located:
+        return await self._named(pending, self._locator.locate(list(pending.values()), chosen))
+
+    async def _named(self, drafts: Mapping[int, Draft], reading: Awaitable[T]) -> T:
+        """Await a reading; where the org does not know a name in it, ask for the names. Raises NamesRead if they are others."""
         try:
-            return await self._locator.locate(list(pending.values()), chosen)
+            return await reading
         except DataverseRefusal as error:
             if error.code in UNKNOWN:
-                await self._ask_names(pending)
+                await self._ask_names(drafts)
             raise
 
     async def _ask_names(self, pending: Mapping[int, Draft]) -> None:
