@@ -197,7 +197,7 @@ def test_an_identifier_that_the_bundle_corrects_is_found() -> None:
     memory.save("contact", GUID, {"msemr_azurefhirid": "a", "msemr_contacttype": PATIENT})
     item = {"prefix_system": "s", "prefix_value": "1", "_prefix_patient_value": GUID}
     memory.save("prefix_patientidentifier", row_key("fhir", "Patient", "x"), item)
-    sent = [person("a", "2"), person("b", "3"), visit("1")]
+    sent = [person("a", "2"), person("b", "3") | {"birthDate": "1990-01-01"}, visit("1")]
     assert windows(referring(sent), 1, "fhir", looked_ahead(memory, referring(sent))) == [[0, 2], [1]]
     assert one_by_one(memory, sent)["e"] == "created"
     (row,) = memory.rows("msemr_encounter").values()
