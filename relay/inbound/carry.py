@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -66,6 +66,15 @@ class Carried:
     written: tuple[RowWritten, ...] = ()
 
 
+@dataclass(slots=True)
+class Progress:
+    """What is done of a bundle, window after window: it stays done, whatever ends the next one."""
+
+    reports: dict[int, Report] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    written: list[RowWritten] = field(default_factory=list)
+
+
 class Carrier:
     """Carries bundles out; what is written twice is the same both times, so any step may be the last."""
 
@@ -101,30 +110,36 @@ class Carrier:
             ordered_versions=settings.fhir_versions == "ordered",
         )
 
-    async def carry(self, incoming: Incoming, tag: str, sent: SentBodies | None = None) -> Carried:
-        """Carry out every entry that can be and say what became of each.
+    async def carry(
+        self, incoming: Incoming, tag: str, sent: SentBodies | None = None, progress: Progress | None = None
+    ) -> Carried:
+        """Carry out every entry that can be and say what became of each; `progress` is filled on the way.
 
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
+        progress = progress or Progress()
         try:
-            return await self._carry(incoming, tag, sent)
+            return await self._carry(incoming, tag, sent, progress)
         except NamesRead:  # a second time is left to the queue
-            return await self._carry(incoming, tag, sent)
+            return await self._carry(incoming, tag, sent, progress)
 
-    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None) -> Carried:
+    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None, progress: Progress) -> Carried:
         reports, drafts = self.translate(incoming)
-        still_open: list[str] = []
-        written: list[RowWritten] = []
+        for number, report in progress.reports.items():  # before the names were read
+            reports[number] = report
+            del drafts[number]
         known = await self._look_ahead(drafts)
         for window in windows(drafts, self._settings.window, self._settings.source_name, known):
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag)
-            still_open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
-            written += done.written
+            progress.written += done.written
+            progress.open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
             if done.busy:  # what comes after it may refer to it
                 raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
-        return Carried([reports[entry.index] for entry in incoming.entries], tuple(still_open), tuple(written))
+            progress.reports |= {number: reports[number] for number in window}
+        told = [reports[entry.index] for entry in incoming.entries]
+        return Carried(told, tuple(progress.open), tuple(progress.written))
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""

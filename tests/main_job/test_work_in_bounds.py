@@ -70,6 +70,41 @@ async def test_a_message_whose_turn_has_not_come_goes_back(tmp_path: Path) -> No
         assert await finished(it, reply.job) == {"Patient/p1": "created"}
 
 
+async def test_who_is_turned_away_waits_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message waits twice as long whenever it comes again, up to a bound: others cannot pass it for ever."""
+    waited: list[float] = []
+
+    async def enter(_size: int, *, within: float) -> bool:
+        waited.append(within)
+        return len(waited) > 5
+
+    async with world(tmp_path) as it:
+        reply = await it.post(bundle(patient()), respond_async=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(it.relay._gate, "enter", enter)
+            patched.setattr(it.relay._gate, "leave", lambda _size: None)
+            await it.settle()
+        assert waited == [20, 40, 80, 120, 120, 120]
+        assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
+async def test_a_message_that_does_not_say_its_size_goes_alone(tmp_path: Path) -> None:
+    """A message that an earlier version left behind fills the gate while it is worked on."""
+    async with world(tmp_path) as it:
+        reply = await it.post(bundle(patient()), respond_async=True)
+        (message,) = await it.store.receive("inbound", most=1, visibility=service.TURN_AGAIN)
+        old = {name: value for name, value in json.loads(message.text).items() if name not in ("size", "turned")}
+        held: list[int] = []
+
+        async def note(_: object) -> None:
+            held.append(it.relay._gate.held)
+
+        it.to_dataverse.before.append(note)
+        await it.relay.inbound.work(json.dumps(old))
+        assert set(held) == {it.relay.settings.work_bytes}
+        assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
 async def _waiting(it: World) -> list[dict[str, int]]:
     due = await it.store.next_visible("inbound")
     assert due is not None
