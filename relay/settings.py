@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     window: int = Field(
         1000,
         ge=500,
-        description="Most resources of a bundle that are worked on at once; a larger one is done in parts (at least 500)",
+        description="Most resources of a bundle that are worked on at once; a larger one is done in parts",
     )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"

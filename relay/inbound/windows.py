@@ -37,11 +37,24 @@ def windows(drafts: Mapping[int, Draft], most: int, source_name: str, known: Tie
     if len(drafts) <= most:
         return [list(drafts)] if drafts else []
     found: list[list[int]] = [[]]
-    for together in _in_order(list(drafts), _edges(drafts, source_name, known or Ties())):
+    for together in _by_level(drafts, _edges(drafts, source_name, known or Ties())):
         if found[-1] and len(found[-1]) + len(together) > most:
             found.append([])
         found[-1] += together
     return [sorted(window) for window in found]
+
+
+def _by_level(drafts: Mapping[int, Draft], edges: Mapping[int, Sequence[int]]) -> list[list[int]]:
+    """Return what belongs together, what refers to nothing first, and tables side by side: a bulk write takes one table of one level."""
+    levels: dict[int, int] = {}
+    found: list[tuple[int, str, int, list[int]]] = []
+    for together in _in_order(list(drafts), edges):
+        inside = set(together)
+        level = 1 + max((levels[other] for each in together for other in edges[each] if other not in inside), default=0)
+        levels |= dict.fromkeys(together, level)
+        first = min(together)
+        found.append((level, drafts[first].map.table.name, first, together))
+    return [together for *_, together in sorted(found)]
 
 
 def _edges(drafts: Mapping[int, Draft], source_name: str, known: Ties) -> dict[int, list[int]]:

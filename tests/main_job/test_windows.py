@@ -254,6 +254,12 @@ async def test_windows_do_not_guess_who_is_meant(tmp_path: Path) -> None:
         assert await it.rows("msemr_encounters") == []
 
 
+def test_windows_go_level_by_level() -> None:
+    """What refers to nothing comes first, table by table: so a bulk write has as many rows in windows as in one piece."""
+    sent = [encounter(), patient(), encounter("e2", "Patient/p2"), organization(), patient("p2"), organization("o2")]
+    assert windows(drafts(sent), 2, "fhir") == [[3, 5], [1, 4], [0, 2]]
+
+
 def test_a_bundle_that_fits_is_one_window() -> None:
     """Up to the size of a window a bundle stays whole, in its own order; an empty one has no windows."""
     listed = drafts([patient("p2"), patient("p1")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 
@@ -103,6 +104,27 @@ async def test_a_message_that_does_not_say_its_size_goes_alone(tmp_path: Path) -
         await it.relay.inbound.work(json.dumps(old))
         assert set(held) == {it.relay.settings.work_bytes}
         assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
+async def test_a_body_that_holds_more_than_it_says_is_counted_when_it_is_read(tmp_path: Path) -> None:
+    """Gzip of several members says what the last one holds; all of them count while the bundle is carried out."""
+    sent = [patient(f"p{number}") for number in range(9)]
+    body = json.dumps(bundle(*sent)).encode()
+    packed = gzip.compress(body[:-1]) + gzip.compress(body[-1:])
+    async with world(tmp_path, events=False) as it:
+        await it.put(*sent)
+        held: list[int] = []
+
+        async def note(_: object) -> None:
+            held.append(it.relay._gate.held)
+
+        it.to_dataverse.before.append(note)
+        for respond_async in (False, True):
+            reply = await it.post(packed, content_encoding="gzip", respond_async=respond_async)
+            assert reply.status == (202 if respond_async else 200)
+            await it.settle()
+        assert set(held) == {len(body)}
+        assert it.relay._gate.held == 0
 
 
 async def _waiting(it: World) -> list[dict[str, int]]:
