@@ -116,15 +116,19 @@ MEANINGS: dict[str, tuple[str, str]] = {
         ),
     ),
     "peak_memory_of_1_at_once": (
-        "peak memory, one bundle of new patients",
-        "{patients} patients, {body_mb} MB of JSON, {seconds} s; {before_mb} MB before it came",
+        "peak memory, one bundle of 700 new patients",
+        "{body_mb} MB of JSON, {seconds} s; {before_mb} MB before it came",
     ),
     "peak_memory_of_10_at_once": (
         "peak memory, ten such bundles at once",
         (
-            "{times_one} times that of one, with `RELAY_WORK_BYTES` at 2 MiB: nine of them wait at the gate; their bodies, as an "
+            "{times_one} times that of one, with `RELAY_WORK_BYTES` at {room_mib} MiB: eight of them wait at the gate; their bodies, as an "
             "HTTP host holds them, are in it; {seconds} s"
         ),
+    ),
+    "peak_memory_of_24_at_once": (
+        "peak memory, 24 such bundles at once",
+        "as much in work as goes in by default, `RELAY_WORK_BYTES` at {room_mib} MiB; {times_one} times that of one; {seconds} s",
     ),
     "webhook_intake_in_process_p99": (
         "Dataverse webhook, in process, p99",
