@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -162,6 +162,12 @@ async def of_sdk(place: Place, how: str) -> AsyncIterator[tuple[Write, Timed]]:
             return AccessToken("none", int(time.time()) + 3600)
 
         async def close(self) -> None:
+            """Close nothing."""
+
+        async def __aenter__(self) -> Self:
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
             """Close nothing."""
 
     timed = Timed()

@@ -1,6 +1,6 @@
 """Carries so many bundles that come at once in this process and prints what that took; started by `memory.py`.
 
-Usage: in_flight.py BUNDLES PATIENTS DATAVERSE_URL FHIR_URL STORE_FOLDER
+Usage: in_flight.py BUNDLES PATIENTS WORK_BYTES DATAVERSE_URL FHIR_URL STORE_FOLDER
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ from relay.inbound import service
 from relay.settings import Settings
 from relay.store.local import LocalStore
 
-ROOM = 2 * 1024 * 1024
-"""What may be in work at once: a little more than one of these bundles."""
-
 
 def _body(count: int, prefix: str) -> bytes:
     """Return a bundle of so many new patients who are on no FHIR server."""
@@ -32,16 +29,16 @@ def _body(count: int, prefix: str) -> bytes:
     return json.dumps({"resourceType": "Bundle", "type": "batch", "entry": entries}).encode()
 
 
-async def main(bundles: int, count: int, org_url: str, fhir_url: str, folder: Path) -> dict[str, float | int]:
+async def main(bundles: int, count: int, room: int, urls: tuple[str, str], folder: Path) -> dict[str, float | int]:
     """Send all bundles at once, each from its file, and return the peak of memory, the size of one, and seconds."""
     settings = Settings(
-        dataverse_url=org_url,
-        fhir_url=fhir_url,
+        dataverse_url=urls[0],
+        fhir_url=urls[1],
         dataverse_auth="none",
         fhir_auth="none",
         log_key="bench",
         async_over_bytes=2**30,
-        work_bytes=ROOM,
+        work_bytes=room,
     )
     service.PATIENCE = 600.0  # all of them are waited for, to the end
     relay = Relay(settings, store=LocalStore(folder))
@@ -62,5 +59,5 @@ async def _carry(relay: Relay, body: bytes) -> None:
 
 
 if __name__ == "__main__":
-    numbers = (int(sys.argv[1]), int(sys.argv[2]))
-    print(json.dumps(asyncio.run(main(*numbers, sys.argv[3], sys.argv[4], Path(sys.argv[5])))))
+    bundles, count, room = (int(each) for each in sys.argv[1:4])
+    print(json.dumps(asyncio.run(main(bundles, count, room, (sys.argv[4], sys.argv[5]), Path(sys.argv[6])))))

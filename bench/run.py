@@ -19,6 +19,7 @@ import expressions
 import flow
 import imports
 import memory
+import throughput
 import webhook
 from figures import Figure, machine
 from page import MEANINGS, render
@@ -29,6 +30,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "by_map": by_map.run,
     "expressions": expressions.run,
     "flow": flow.run,
+    "throughput": throughput.run,
     "memory": memory.run,
     "webhook": webhook.run,
     "imports": imports.run,

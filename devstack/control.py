@@ -17,7 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PREFIX: Final = "/_emulator/"
 
-Effect = Literal["answer", "lose", "delay"]
+Effect = Literal["answer", "lose", "delay", "undo", "overtake", "drop", "repeat", "reverse"]
+OF_EVENTS: Final[tuple[Effect, ...]] = ("drop", "repeat", "reverse")
+_OF_CALLS: Final = ("answer", "lose", "delay")
 _VERBS: Final = {
     "reset": ("POST",),
     "snapshot": ("GET", "PUT"),
@@ -35,7 +37,11 @@ class Fault:
     `method` None is any; `path` is a regular expression searched in the path and query as they were sent.
     `after` matching calls pass first, then `times` calls are struck (0: for ever); both count down.
     `effect`: `answer` with `status`, `headers` and `body` instead of doing it; `lose` does it and cuts the
-    connection; `delay` does it after `ms` milliseconds. `name` is that of a fault the emulator knows, whose fields are
+    connection; `delay` does it after `ms` milliseconds. Two are for emulators that have them, and strike operations,
+    alone or in a batch: `undo` does it, takes it back and answers; `overtake` lets somebody else save the row that a
+    write with a version is about, just before it. Three strike events that go to webhooks, for which `path` is searched in
+    `<table>/<message>`: `drop` tells nobody, `repeat` tells twice, `reverse` keeps `times` of them, or until nothing else
+    is under way when somebody asks, and tells the last first. `name` is that of a fault the emulator knows, whose fields are
     the defaults of the others. `inside` strikes single operations of a batch instead of whole calls.
     """
 
@@ -72,7 +78,9 @@ class Fault:
             isinstance(part, str) for pair in self.headers.items() for part in pair
         ):
             raise ValueError(f"headers: {self.headers!r} is not an object of strings")
-        if self.inside is not False and (self.inside is not True or self.effect != "answer"):
+        if self.effect == "reverse" and self.times == 0:
+            raise ValueError("times: 0 (for ever) are too many events to keep and tell the last first")
+        if self.inside is not False and (self.inside is not True or self.effect in ("lose", "delay", *OF_EVENTS)):
             raise ValueError(f"inside: {self.inside!r} is not false, or true with effect answer")
 
     @classmethod
@@ -117,7 +125,8 @@ class Control:
     `snapshot` returns what orjson can write; `restore` takes it back and raises ValueError (answered 400) for
     anything else. `calls` are dicts `method`, `path` (with the query), `status`, `ms`, oldest first by arrival;
     `status` is None while a call runs and 0 when its answer was lost. `faults` are those that can still strike,
-    `named` those that may be asked for by name, `dials` what else there is to read and set, by name.
+    `named` those that may be asked for by name, `dials` what else there is to read and set, by name. `operations` says
+    that the emulator has the effects that strike operations.
     """
 
     def __init__(
@@ -129,8 +138,10 @@ class Control:
         restore: Callable[[Any], None],
         named: Mapping[str, Named] | None = None,
         dials: Mapping[str, Dial] | None = None,
+        operations: bool = False,
     ) -> None:
         self.app = app
+        self._effects = get_args(Effect) if operations else _OF_CALLS
         self.named = named or {}
         self._dials = {"fault-names": Dial(self._fault_names), **(dials or {})}
         self.calls: list[dict[str, Any]] = []
@@ -179,13 +190,38 @@ class Control:
         finally:
             call["ms"] = round((time.perf_counter() - began) * 1000, 3)
 
-    def strike(self, method: str, path: str, *, inside: bool = False) -> Fault | None:
+    def arm(self, name: str, **more: Any) -> Fault:
+        """Add a fault by its name, with other fields where they are given; raises ValueError as Fault does."""
+        fault = self._parse({"name": name, **more})
+        self.faults.append(fault)
+        return fault
+
+    def _parse(self, document: object) -> Fault:
+        fault = Fault.parse(document, self.named)
+        if fault.effect not in self._effects:
+            raise ValueError(f"effect: {fault.effect!r} is not one of {', '.join(self._effects)}")
+        return fault
+
+    def _parse_all(self, document: object) -> list[Fault]:
+        if not isinstance(document, list):
+            raise ValueError("the body is not a list of faults")  # noqa: TRY004 - one error type for bad input
+        faults = []
+        for index, each in enumerate(document):
+            try:
+                faults.append(self._parse(each))
+            except ValueError as error:
+                raise ValueError(f"[{index}].{error}") from error
+        return faults
+
+    def strike(self, method: str, path: str, *, inside: bool = False, effect: Effect | None = None) -> Fault | None:
         """Return the first fault that strikes this call, counting it down; one used up leaves the list.
 
-        `inside` says that it is an operation of a batch, which whole calls' faults do not strike, nor the other way.
+        `inside` says that it is an operation of a batch, which whole calls' faults do not strike, nor the other way;
+        `effect` asks for those faults alone that have this effect on operations, wherever they are.
         """
         for fault in self.faults:
-            if fault.inside is not inside or not fault.matches(method, path):
+            placed = fault.inside is inside and fault.effect in _OF_CALLS if effect is None else fault.effect == effect
+            if not placed or not fault.matches(method, path):
                 continue
             if fault.after > 0:
                 fault.after -= 1
@@ -239,20 +275,8 @@ class Control:
         if noun == "snapshot":
             self._restore(document)
             return Response(status_code=204)
-        self.faults[:] = _parse_faults(document, self.named)
+        self.faults[:] = self._parse_all(document)
         return _json([asdict(each) for each in self.faults])
-
-
-def _parse_faults(document: object, named: Mapping[str, Named]) -> list[Fault]:
-    if not isinstance(document, list):
-        raise ValueError("the body is not a list of faults")  # noqa: TRY004 - one error type for bad input
-    faults = []
-    for index, each in enumerate(document):
-        try:
-            faults.append(Fault.parse(each, named))
-        except ValueError as error:
-            raise ValueError(f"[{index}].{error}") from error
-    return faults
 
 
 def _path_as_sent(scope: Scope) -> str:

@@ -63,7 +63,9 @@ class Settings(BaseSettings):
         500, ge=1, le=1000, description="Most rows in one bulk call: it should end within 10 seconds"
     )
     window: int = Field(
-        1000, ge=1, description="Most resources of a bundle that are worked on at once; a larger one is done in parts"
+        1000,
+        ge=500,
+        description="Most resources of a bundle that are worked on at once; a larger one is done in parts",
     )
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"
@@ -101,7 +103,7 @@ class Settings(BaseSettings):
     max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
     max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
     work_bytes: int = Field(
-        32 * 1024 * 1024,
+        12 * 1024 * 1024,
         ge=1,
         description="Most bytes of bundles in work at once in a process; a larger one goes alone",
     )

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from support.once import read_once
+
 # The same examples every time: a run that passed passes again, and a failure is seen by everybody.
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 settings.load_profile("same")
+
+read_once()
+
+# The store waits for the disk at every commit, and so would thousands of tests: what they write stays in memory, where
+# there is room for it and nobody chose another place.
+_MEMORY, _ROOM = Path("/dev/shm"), 1 << 29
+if "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > _ROOM:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_MEMORY)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,8 @@ from devstack.dataverse.wire import NO_WORK, ONE_OPERATION, ROOT, Answer, Call, 
 MAX_REQUESTS: Final = 1000
 MAX_URL: Final = 65536
 _BOUNDARY: Final = re.compile(r'boundary=(?:"([^"\r\n]{1,200})"|([^\s";,]{1,200}))', re.IGNORECASE)
-_REQUEST: Final = re.compile(r"([A-Z]+) (\S+)(?: HTTP/\d(?:\.\d)?)?")
+_REQUEST: Final = re.compile(r"([A-Z]+) (\S|\S.*?\S)(?: HTTP/\d(?:\.\d)?)?")
+"""A request line; its URL may have blanks, which Microsoft's own SDK leaves as they are in filters."""
 _METHODS: Final = frozenset({"GET", "POST", "PATCH", "PUT", "DELETE"})
 
 

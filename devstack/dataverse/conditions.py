@@ -114,7 +114,7 @@ class Conditions:
         column = table.columns.get(condition.name)
         if column is None or not column.stored or column.secret:
             raise UnknownAttribute(condition.name, table.name)
-        values = [_from_text(table, column, text) for text in condition.values]
+        values = [from_text(table, column, text) for text in condition.values]
         name = f'{alias}."{column.name}"'
         marks = ", ".join("?" * len(values))
         if condition.negated:
@@ -146,7 +146,7 @@ def _true_of_nothing(condition: Compare | Like) -> bool:
     return condition.operator == ("eq" if null else "ne")
 
 
-def _from_text(table: Table, column: Column, text: str) -> object:
+def from_text(table: Table, column: Column, text: str) -> object:
     """Convert one of PropertyValues, which are texts whatever the column's type."""
     value: object = None
     if column.type in TEXTS:

@@ -2,45 +2,63 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+import orjson
+
 from devstack.dataverse import system
 from devstack.dataverse.columns import formatted, render
 from devstack.dataverse.metadata import CHOICES, LOOKUPS, Column, Table
 from devstack.dataverse.records import Event
 from devstack.dataverse.rows import Row
-from devstack.dataverse.wire import dumps
+from devstack.dataverse.wire import exact
 
 MAX_BYTES: Final = 256 * 1024
 DROPPED: Final = ("ParentContext", "InputParameters", "PreEntityImages", "PostEntityImages")
 """Members left out of a message that would be larger than MAX_BYTES."""
 _CONTRACTS: Final = "http://schemas.microsoft.com/xrm/2011/Contracts"
 _PARENT_STAGE: Final = 30
-_NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+NOBODY: Final = "00000000-0000-0000-0000-000000000000"
+_ESCAPE: Final = re.compile(rb"\\(.)")
+_NUMBERED: Final = {b"n": b"\\u000a", b"r": b"\\u000d", b"t": b"\\u0009", b"b": b"\\u0008", b"f": b"\\u000c"}
 _ADDED: Final = ("ownerid", "statecode", "statuscode")
 Pair = dict[str, Any]
 
 
-def body(event: Event, step: Row, images: Iterable[Row]) -> tuple[bytes, bool]:
-    """Write the message for a step; the flag says that it was too large and lost its larger members."""
-    context = _context(event, step, list(images))
-    text = _json(context)
+def body(event: Event, step: Row, images: Iterable[Row], operation: str, *, iso: bool = False) -> tuple[bytes, bool]:
+    """Write the message for a step; the flag says that it was too large and lost its larger members.
+
+    `operation` is the system job's id; `iso` writes dates in ISO 8601, as recent traces have them, for `/Date(ms)/`.
+    """
+    moment = datetime.now(UTC)
+    created = _iso(moment) if iso else f"/Date({_milliseconds(moment)}+0000)/"
+    context = _context(event, step, list(images), operation, created)
+    text = _json(context, iso=iso)
     if len(text) <= MAX_BYTES:
         return text, False
-    return _json({name: value for name, value in context.items() if name not in DROPPED}), True
+    return _json({name: value for name, value in context.items() if name not in DROPPED}, iso=iso), True
 
 
-def _json(context: dict[str, Any]) -> bytes:
-    """Write JSON as the platform's serializer does, with every slash escaped."""
-    return dumps(context).replace(b"/", b"\\/")
+def _json(context: dict[str, Any], *, iso: bool) -> bytes:
+    """Write JSON as the platform's serializer does: every slash escaped, control characters by their numbers."""
+
+    def other(value: object) -> Any:
+        if isinstance(value, datetime):
+            return _iso(value) if iso else f"/Date({_milliseconds(value)})/"
+        return exact(value)
+
+    text = orjson.dumps(context, default=other, option=orjson.OPT_PASSTHROUGH_DATETIME)
+    if b"\\" in text:
+        text = _ESCAPE.sub(lambda found: _NUMBERED.get(found[1], found[0]), text)
+    return text.replace(b"/", b"\\/")
 
 
-def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
-    moment = datetime.now(UTC)
+def _context(event: Event, step: Row, images: list[Row], operation: str, created: str) -> dict[str, Any]:
     sent = dict(event.changed)
     full = {name: value for name, value in event.after.items() if value is not None and "@" not in name}
     full.pop("versionnumber", None)
@@ -63,14 +81,14 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
         "BusinessUnitId": system.BUSINESS_UNIT,
         "CorrelationId": event.origin.correlation,
         "Depth": 1,
-        "InitiatingUserAzureActiveDirectoryObjectId": _NOBODY,
+        "InitiatingUserAzureActiveDirectoryObjectId": NOBODY,
         "InitiatingUserId": system.USER,
         "IsExecutingOffline": False,
         "IsInTransaction": step["mode"] == system.SYNCHRONOUS,
         "IsOfflinePlayback": False,
         "IsolationMode": 1,
         "MessageName": event.message,
-        "OperationCreatedOn": f"/Date({_milliseconds(moment)}+0000)/",
+        "OperationCreatedOn": created,
         "OrganizationId": system.ORGANIZATION,
         "OrganizationName": system.ORGANIZATION_NAME,
         "PreEntityImages": [],
@@ -79,7 +97,7 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
         "RequestId": str(uuid.uuid4()),
         "SecondaryEntityName": "none",
         "SharedVariables": shared,
-        "UserAzureActiveDirectoryObjectId": _NOBODY,
+        "UserAzureActiveDirectoryObjectId": NOBODY,
         "UserId": event.origin.user,
     }
     before = step["stage"] == system.PRE_OPERATION
@@ -87,7 +105,7 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
     parent_context = common | {
         "InputParameters": [*_input(event, parent), _pair("SuppressDuplicateDetection", value=False)],
         "Mode": 0,
-        "OperationId": _NOBODY,
+        "OperationId": NOBODY,
         "OutputParameters": [],
         "OwningExtension": None,
         "ParentContext": None,
@@ -97,7 +115,7 @@ def _context(event: Event, step: Row, images: list[Row]) -> dict[str, Any]:
     return common | {
         "InputParameters": _input(event, target),
         "Mode": step["mode"],
-        "OperationId": str(uuid.uuid4()) if step["mode"] == system.ASYNCHRONOUS else _NOBODY,
+        "OperationId": operation,
         "OutputParameters": output,
         "OwningExtension": _reference("sdkmessageprocessingstep", step["sdkmessageprocessingstepid"], typed=False),
         "ParentContext": dict(sorted(parent_context.items())),
@@ -185,10 +203,14 @@ def _value(column: Column, value: Any, row: Row) -> Any:
         target = row.get(f"{column.name}@table") if len(column.targets) > 1 else column.targets[0]
         return _reference(str(target), value)
     if column.type == "DateTime":
-        return f"/Date({_milliseconds(datetime.fromisoformat(value))})/"
+        moment = datetime.fromisoformat(value)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return render(column, value)
 
 
 def _milliseconds(moment: datetime) -> int:
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000)
+
+
+def _iso(moment: datetime) -> str:
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

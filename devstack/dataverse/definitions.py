@@ -1,252 +1,211 @@
-"""Reading table definitions: EntityDefinitions with attributes, relationships and keys."""
+"""Definitions over HTTP: EntityDefinitions with attributes and keys, and RelationshipDefinitions, read and written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
-from devstack.dataverse.errors import BadSyntax, DataverseError, NotSupported, UnknownSegment
-from devstack.dataverse.filters import Both, Compare, Condition, Not, parse
+from devstack.dataverse import definition_bodies as bodies
+from devstack.dataverse.customizing import Customizing, Lock
+from devstack.dataverse.definition_body import Body
+from devstack.dataverse.definition_queries import COLLECTIONS, below, many, named, one
+from devstack.dataverse.definition_shapes import (
+    NAMESPACE,
+    Shape,
+    key_shape,
+    plain_shape,
+    relationship_shapes,
+    table_shape,
+)
+from devstack.dataverse.errors import InvalidArgument, MethodNotAllowed, NotSupported, UnknownSegment
 from devstack.dataverse.keys import Segment
-from devstack.dataverse.metadata import LOOKUPS, READ_ONLY, Column, Key, Metadata, Table, metadata_id
-from devstack.dataverse.query import split
+from devstack.dataverse.metadata import Column, Metadata, Table, metadata_id
+from devstack.dataverse.relationship_bodies import relationship
+from devstack.dataverse.solutions import ATTRIBUTE, ENTITY, ENTITY_KEY, RELATIONSHIP, Solutions
 from devstack.dataverse.wire import Answer, Call, answer
 
-Shape = dict[str, Any]
-_COLLECTIONS: Final = ("Attributes", "Keys", "ManyToOneRelationships", "OneToManyRelationships")
-_LEVELS: Final = {"systemrequired": "SystemRequired", "required": "ApplicationRequired", "recommended": "Recommended"}
-_NAMESPACE: Final = "Microsoft.Dynamics.CRM."
-
-
-class DefinitionNotFound(DataverseError):
-    """No definition has this name."""
-
-    status = 404
-    code = "0x80060888"
-
-    def __init__(self, kind: str, name: str) -> None:
-        super().__init__(f"Could not find {kind} with the specified name: {name}")
+ROOTS: Final = ("EntityDefinitions", "RelationshipDefinitions", "GlobalOptionSetDefinitions")
+OPERATION: Final = "EntityCustomization"
 
 
 class Definitions:
-    """Answers reads of definitions; every write is refused."""
+    """Answers calls about definitions; every method runs inside the caller's transaction."""
 
-    def __init__(self, metadata: Metadata) -> None:
+    def __init__(self, metadata: Metadata, customizing: Customizing, solutions: Solutions, lock: Lock) -> None:
         self._metadata = metadata
+        self._customizing = customizing
+        self._solutions = solutions
+        self._lock = lock
 
     def answer(self, call: Call, path: list[Segment]) -> Answer:
-        """Read definitions; raises NotSupported for writes and for what is not emulated."""
-        if call.method != "GET":
-            raise NotSupported(f"writing definitions ({call.method} {path[0].name})")
-        if path[0].name != "EntityDefinitions":
-            raise NotSupported(path[0].name)
-        shapes: Any
+        """Read or write definitions; raises NotSupported for what is not emulated."""
+        if path[0].name == "GlobalOptionSetDefinitions":
+            raise NotSupported("global option sets (GlobalOptionSetDefinitions)")
+        if call.method == "GET":
+            return self._read(call, path)
+        self._lock.enter(OPERATION)
+        if call.options:
+            raise NotSupported(f"the query option {next(iter(call.options))} on {call.method} of definitions")
+        if path[0].name == "RelationshipDefinitions":
+            return self._write_relationship(call, path)
         if path[0].words is None:
-            shapes = [self._table(each) for each in self._metadata.tables.values()]
-            rest = path[1:]
-        else:
-            shapes = _named(
-                [self._table(each) for each in self._metadata.tables.values()], path[0], "an entity", "LogicalName"
-            )
-            rest = path[1:]
-        for segment in rest:
-            shapes = _below(shapes, segment)
+            if len(path) > 1 or call.method != "POST":
+                raise MethodNotAllowed(call.method)
+            return self.create(call, call.json("EntityMetadata"), "EntityMetadata")
+        table = self._metadata.tables[self._named(path[0])["LogicalName"]]
+        if len(path) == 1:
+            return self._write_table(call, table)
+        if path[1].name == "Attributes":
+            return self._write_column(call, table, path)
+        if path[1].name == "Keys":
+            return self._write_key(call, table, path)
+        raise UnknownSegment(path[1].name)
+
+    # reading
+
+    def _read(self, call: Call, path: list[Segment]) -> Answer:
+        shapes: Any = self._shapes(path[0].name, call.options) if path[0].words is None else self._named(path[0])
+        for segment in path[1:]:
+            shapes = below(shapes, segment)
         context = f"{call.root}$metadata#{'/'.join(segment.name for segment in path)}"
         if isinstance(shapes, list):
-            return answer(200, {"@odata.context": context, "value": _many(shapes, call.options)})
-        return answer(200, {"@odata.context": f"{context}/$entity", **_one(shapes, call.options, single=True)})
+            return answer(200, {"@odata.context": context, "value": many(shapes, call.options)})
+        return answer(200, {"@odata.context": f"{context}/$entity", **one(shapes, call.options, single=True)})
 
-    def _table(self, table: Table) -> Shape:
-        return {
-            "MetadataId": table.metadata_id,
-            "LogicalName": table.name,
-            "SchemaName": table.schema_name,
-            "EntitySetName": table.entity_set,
-            "LogicalCollectionName": table.entity_set,
-            "CollectionSchemaName": table.entity_set,
-            "PrimaryIdAttribute": table.primary_id,
-            "PrimaryNameAttribute": table.primary_name,
-            "OwnershipType": table.ownership,
-            "IsOptimisticConcurrencyEnabled": table.optimistic_concurrency,
-            "ChangeTrackingEnabled": table.change_tracking,
-            "IsActivity": False,
-            "IsCustomEntity": "_" in table.name,
-            "DisplayName": _label(table.display_name),
-            "DisplayCollectionName": _label(table.display_name),
-            "Attributes": [_attribute(table, column) for column in table.columns.values()],
-            "Keys": [_key(table, key) for key in table.keys],
-            "ManyToOneRelationships": [
-                _relationship(table, column, target) for column in table.columns.values() for target in column.targets
-            ],
-            "OneToManyRelationships": [
-                _relationship(self._metadata.tables[each.child], each.column, table.name)
-                for each in table.collections.values()
-            ],
-        }
+    def _shapes(self, root: str, options: Mapping[str, str]) -> list[Shape]:
+        if root == "RelationshipDefinitions":
+            return relationship_shapes(self._metadata)
+        asked = options.get("$select", "") + options.get("$expand", "")
+        if any(name in asked for name in COLLECTIONS):
+            return [table_shape(self._metadata, each) for each in self._metadata.tables.values()]
+        return [plain_shape(each) for each in self._metadata.tables.values()]
 
+    def _named(self, segment: Segment) -> Shape:
+        if segment.name == "RelationshipDefinitions":
+            return named(self._shapes(segment.name, {}), segment, "a relationship", "SchemaName")
+        names = [{"MetadataId": each.metadata_id, "LogicalName": each.name} for each in self._metadata.tables.values()]
+        found = named(names, segment, "an entity", "LogicalName")
+        return table_shape(self._metadata, self._metadata.tables[found["LogicalName"]])
 
-def _label(text: str) -> Shape:
-    label = {"Label": text, "LanguageCode": 1033, "IsManaged": True, "MetadataId": metadata_id("label", text)}
-    return {"LocalizedLabels": [label], "UserLocalizedLabel": label}
+    # writing
 
+    def create(self, call: Call, document: object, kind: str) -> Answer:
+        """Make a table; the answer has its id in OData-EntityId."""
+        table = bodies.table(document, kind)
+        solution = self._solution(call)
+        self._solutions.check_prefix(solution, table.schema_name, *(each.schema_name for each in _custom(table)))
+        self._customizing.add_table(table)
+        self._solutions.add(solution, ENTITY, table.metadata_id)
+        return _made(f"{call.root}EntityDefinitions({table.metadata_id})")
 
-def _attribute(table: Table, column: Column) -> Shape:
-    name = "Uniqueidentifier" if column.type == "Uniqueidentifier" else column.type
-    kind = {"Uniqueidentifier": "", "Customer": "Lookup", "Owner": "Lookup"}.get(name, name)
-    writable = column.stored and not column.read_only and column.name not in READ_ONLY
-    shape: Shape = {
-        "@odata.type": f"#{_NAMESPACE}{kind}AttributeMetadata",
-        "MetadataId": metadata_id(table.name, column.name),
-        "LogicalName": column.name,
-        "SchemaName": column.schema_name,
-        "EntityLogicalName": table.name,
-        "AttributeType": name,
-        "AttributeTypeName": {"Value": f"{name}Type"},
-        "IsPrimaryId": column.name == table.primary_id,
-        "IsPrimaryName": column.name == table.primary_name,
-        "IsValidForCreate": writable,
-        "IsValidForUpdate": writable and column.name != table.primary_id,
-        "IsValidForRead": not column.secret,
-        "AttributeOf": None,
-        "RequiredLevel": {"Value": _LEVELS.get(column.required, "None"), "CanBeChanged": True},
-        "DisplayName": _label(column.label),
-    }
-    if column.max_length is not None:
-        shape["MaxLength"] = column.max_length
-    if column.type in ("Integer", "BigInt", "Decimal", "Double", "Money"):
-        shape |= {"MinValue": column.minimum, "MaxValue": column.maximum}
-    if column.type == "DateTime":
-        shape |= {"Format": column.format, "DateTimeBehavior": {"Value": _behaviour(column)}}
-    elif column.format:
-        shape["FormatName"] = {"Value": column.format}
-    if column.type in LOOKUPS:
-        shape["Targets"] = list(column.targets)
-    if column.options:
-        options = [
-            {"Value": value, "Label": _label(text), **({"State": column.states[value]} if column.states else {})}
-            for value, text in column.options.items()
-        ]
-        shape["OptionSet"] = {"Name": f"{table.name}_{column.name}", "IsGlobal": False, "Options": options}
-    return shape
+    def _solution(self, call: Call) -> str:
+        return call.headers.get("mscrm.solutionuniquename") or call.options.get("SolutionUniqueName", "")
 
+    def _write_table(self, call: Call, table: Table) -> Answer:
+        if call.method == "DELETE":
+            self._customizing.remove_table(table)
+            self._solutions.forget(table.metadata_id)
+        elif call.method == "PUT":
+            self._customizing.change_table(bodies.changed_table(table, call.json("EntityMetadata")))
+            self._solutions.add(self._solution(call), ENTITY, table.metadata_id)
+        else:
+            raise MethodNotAllowed(call.method)
+        return _done()
 
-def _behaviour(column: Column) -> str:
-    return "DateOnly" if column.format == "DateOnly" else "UserLocal"
+    def _write_column(self, call: Call, table: Table, path: list[Segment]) -> Answer:
+        if path[1].words is None:
+            _only(call, path, 2, "POST")
+            column = bodies.column(call.json("AttributeMetadata"))
+            self._solutions.check_prefix(self._solution(call), column.schema_name)
+            self._customizing.add_column(table, column)
+            made = metadata_id(table.name, column.name)
+            self._solutions.add(self._solution(call), ATTRIBUTE, made)
+            return _made(f"{call.root}{call.path.strip('/')}({made})")
+        shape = below(below(table_shape(self._metadata, table), path[1]), path[2]) if len(path) == 3 else None  # noqa: PLR2004 - table, attributes, cast
+        shape = shape or below(table_shape(self._metadata, table), path[1])
+        _only(call, path, 3, "PUT", "DELETE")
+        column = table.columns[shape["LogicalName"]]
+        if call.method == "DELETE":
+            self._customizing.remove_column(table, column)
+            self._solutions.forget(shape["MetadataId"])
+        else:
+            self._customizing.change_column(table, bodies.changed_column(column, call.json("AttributeMetadata")))
+        return _done()
 
+    def _write_key(self, call: Call, table: Table, path: list[Segment]) -> Answer:
+        if path[1].words is None:
+            _only(call, path, 2, "POST")
+            document = call.json("EntityKeyMetadata")
+            self._solutions.check_prefix(self._solution(call), Body(document, "EntityKeyMetadata").schema_name())
+            key = self._customizing.add_key(table, document)
+            made = key_shape(table, key)["MetadataId"]
+            self._solutions.add(self._solution(call), ENTITY_KEY, made)
+            return _made(f"{call.root}{call.path.strip('/')}({made})")
+        shape = below(table_shape(self._metadata, table), path[1])
+        _only(call, path, 2, "DELETE")
+        self._customizing.remove_key(table, next(each for each in table.keys if each.name == shape["LogicalName"]))
+        self._solutions.forget(shape["MetadataId"])
+        return _done()
 
-def _key(table: Table, key: Key) -> Shape:
-    return {
-        "MetadataId": metadata_id(table.name, "key", key.name),
-        "LogicalName": key.name,
-        "SchemaName": key.name,
-        "EntityLogicalName": table.name,
-        "KeyAttributes": list(key.columns),
-        "EntityKeyIndexStatus": "Active",
-        "DisplayName": _label(key.label),
-    }
+    def _write_relationship(self, call: Call, path: list[Segment]) -> Answer:
+        if path[0].words is None:
+            _only(call, path, 1, "POST")
+            asked = relationship(call.json("OneToManyRelationshipMetadata"))
+            solution = self._solution(call)
+            self._solutions.check_prefix(solution, asked.name, asked.lookup.schema_name)
+            child, column = self._customizing.add_relationship(asked)
+            made = metadata_id(child.name, column.name, column.targets[0])
+            self._solutions.add(solution, RELATIONSHIP, made)
+            return _made(f"{call.root}RelationshipDefinitions({made})")
+        shape = self._named(path[0])
+        if call.method == "PUT":
+            raise NotSupported("changing relationships (PUT RelationshipDefinitions)")
+        _only(call, path, 2, "DELETE")
+        child, column = self._lookup(shape)
+        if not column.custom:
+            raise InvalidArgument(f"The relationship {shape['SchemaName']} is managed and cannot be deleted.")
+        self._customizing.remove_relationship(child, column)
+        self._solutions.forget(shape["MetadataId"])
+        return _done()
 
+    def _lookup(self, shape: Shape) -> tuple[Table, Column]:
+        child = self._metadata.tables[shape["ReferencingEntity"]]
+        return child, child.columns[shape["ReferencingAttribute"]]
 
-def _relationship(child: Table, column: Column, target: str) -> Shape:
-    name = column.collections.get(target) or f"{child.name}_{column.navigation[target]}_{target}"
-    return {
-        "@odata.type": f"#{_NAMESPACE}OneToManyRelationshipMetadata",
-        "MetadataId": metadata_id(child.name, column.name, target),
-        "SchemaName": name,
-        "RelationshipType": "OneToManyRelationship",
-        "ReferencingEntity": child.name,
-        "ReferencingAttribute": column.name,
-        "ReferencingEntityNavigationPropertyName": column.navigation[target],
-        "ReferencedEntity": target,
-        "ReferencedAttribute": f"{target}id",
-        "ReferencedEntityNavigationPropertyName": name,
-        "CascadeConfiguration": {"Delete": column.delete},
-    }
+    def build_key_again(self, body: Body) -> None:
+        """Carry out ReactivateEntityKey."""
+        self._lock.enter(OPERATION)
+        table = self._customizing.table(body.needed("EntityLogicalName"))
+        self._customizing.build_again(table, body.needed("EntityKeyLogicalName"))
 
-
-def _named(shapes: list[Shape], segment: Segment, kind: str, by: str) -> Shape:
-    words = segment.words or ()
-    if len(words) == 1 and words[0].kind == "guid":
-        key, value = "MetadataId", words[0].text
-    elif len(words) == 3 and words[0].text in (by, "MetadataId") and words[1].text == "=":  # noqa: PLR2004 - name, =, value
-        key, value = words[0].text, words[2].text
-    else:
-        raise BadSyntax(f"Bad Request - Error in query syntax: {segment.name}({by}='…').")
-    found = next((shape for shape in shapes if shape[key].lower() == value.lower()), None)
-    if found is None:
-        raise DefinitionNotFound(kind, value)
-    return found
-
-
-def _below(shapes: Any, segment: Segment) -> Any:
-    if segment.name.startswith(_NAMESPACE):
-        return _cast(shapes, segment.name)
-    if isinstance(shapes, list):
-        raise UnknownSegment(segment.name)
-    value = shapes.get(segment.name)
-    if value is None:
-        raise UnknownSegment(segment.name)
-    if segment.words is None:
-        if isinstance(value, list | dict):
-            return value
-        raise NotSupported(f"reading the single definition property '{segment.name}'")
-    if segment.name not in ("Attributes", "Keys"):
-        raise NotSupported(f"keys on {segment.name}")
-    return _named(value, segment, "a definition", "LogicalName")
+    def create_many(self, call: Call, body: Body) -> None:
+        """Carry out CreateEntities: several tables, or none when one of them is wrong."""
+        self._lock.enter(OPERATION)
+        body.known(("Entities",))
+        entities = body.items("Entities")
+        if not entities:
+            raise InvalidArgument("CreateEntities: 'Entities' is empty.")
+        for each in entities:
+            kind = Body(each, "ComplexEntityMetadata").text("@odata.type", f"{NAMESPACE}ComplexEntityMetadata")
+            if kind.removeprefix("#") != f"{NAMESPACE}ComplexEntityMetadata":
+                raise body.wrong("Entities", f"holds a '{kind}', no ComplexEntityMetadata")
+            self.create(call, each, "ComplexEntityMetadata")
 
 
-def _cast(shapes: Any, name: str) -> Any:
-    if isinstance(shapes, list):
-        return [shape for shape in shapes if shape.get("@odata.type") == f"#{name}"]
-    if shapes.get("@odata.type") != f"#{name}":
-        raise DefinitionNotFound("a definition of type", name)
-    return shapes
+def _custom(table: Table) -> list[Column]:
+    return [column for column in table.columns.values() if column.custom]
 
 
-def _many(shapes: list[Shape], options: dict[str, str]) -> list[Shape]:
-    if "$filter" in options:
-        condition = parse(options["$filter"], {})
-        shapes = [shape for shape in shapes if _holds(shape, condition)]
-    return [_one(shape, options) for shape in shapes]
+def _only(call: Call, path: list[Segment], longest: int, *methods: str) -> None:
+    if call.method not in methods:
+        raise MethodNotAllowed(call.method)
+    if len(path) > longest:
+        raise UnknownSegment(path[-1].name)
 
 
-def _one(shape: Shape, options: dict[str, str], *, single: bool = False) -> Shape:
-    allowed = {"$select", "$expand"} | (set() if single else {"$filter"})
-    if unknown := sorted(options.keys() - allowed):
-        raise NotSupported(f"the query option {unknown[0]} on definitions")
-    expanded: Shape = {}
-    for part in split(options["$expand"], ",") if options.get("$expand") else ():
-        name, _, rest = part.strip().partition("(")
-        if name not in _COLLECTIONS and name != "OptionSet":
-            raise BadSyntax(f"Could not find a property named '{name}' to expand.")
-        if name not in shape or (rest and not rest.endswith(")")):
-            raise BadSyntax(f"'{part}' cannot be expanded here.")
-        nested = dict(option.strip().partition("=")[::2] for option in split(rest[:-1], ";")) if rest else {}
-        value = shape[name]
-        expanded[name] = _many(value, nested) if isinstance(value, list) else _one(value, nested, single=True)
-    if options.get("$select"):
-        names = [name.strip() for name in options["$select"].split(",")]
-        if unknown := [name for name in names if name not in shape]:
-            raise BadSyntax(f"Could not find a property named '{unknown[0]}' on the definition.")
-        plain = {name: shape[name] for name in ("@odata.type", *names) if name in shape}
-        plain["MetadataId"] = shape.get("MetadataId")
-    else:
-        plain = {name: value for name, value in shape.items() if name not in (*_COLLECTIONS, "OptionSet")}
-    return plain | expanded
+def _made(uri: str) -> Answer:
+    return Answer(204, {"OData-Version": "4.0", "Location": uri, "OData-EntityId": uri})
 
 
-def _holds(shape: Shape, condition: Condition) -> bool:
-    """Decide a filter on definitions; only eq and ne on plain properties are known."""
-    if isinstance(condition, Both):
-        decide = all if condition.operator == "and" else any
-        return decide(_holds(shape, part) for part in condition.parts)
-    if isinstance(condition, Not):
-        return not _holds(shape, condition.inner)
-    if not isinstance(condition, Compare) or condition.path.navigations or condition.operator not in ("eq", "ne"):
-        raise NotSupported("anything but eq and ne on plain properties in $filter on definitions")
-    if condition.path.name not in shape:
-        raise BadSyntax(f"Could not find a property named '{condition.path.name}' on the definition.")
-    word = condition.value
-    value: Any = getattr(word, "text", None)
-    if getattr(word, "kind", "") == "name":
-        value = {"true": True, "false": False, "null": None}.get(value)
-    actual = shape[condition.path.name]
-    return bool((actual == value) == (condition.operator == "eq"))
+def _done() -> Answer:
+    return Answer(204, {"OData-Version": "4.0"})

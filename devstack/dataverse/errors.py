@@ -5,7 +5,8 @@ Codes and texts are Dataverse's own. `NotSupported` alone is the emulator's: it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 HELP = "https://go.microsoft.com/fwlink/?linkid=2195293"
 
@@ -19,6 +20,12 @@ class DataverseError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
+        self.headers: Mapping[str, str] = {}
+
+    @property
+    def document(self) -> Any:
+        """The body of the answer."""
+        return {"error": {"code": self.code, "message": self.message}}
 
 
 class NotSupported(DataverseError):

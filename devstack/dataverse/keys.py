@@ -87,7 +87,12 @@ def address(table: Table, words: tuple[Word, ...]) -> Address:
             raise BadSyntax("Bad Request - Error in query syntax.")
         return ById(pairs[table.key_in_url].text)
     key = next(
-        (each for each in table.keys if {_property(table, column) for column in each.columns} == set(pairs)), None
+        (
+            each
+            for each in table.keys
+            if each.active and {_property(table, column) for column in each.columns} == set(pairs)
+        ),
+        None,
     )
     if key is None:
         raise UndeclaredKey(table.name)

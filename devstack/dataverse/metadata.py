@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +36,8 @@ READ_ONLY: Final = frozenset(
     }
 )
 """Columns the server alone sets; a client's value is dropped without an error."""
+LOGICAL_NAME: Final = re.compile(r"(?!sqlite_)[a-z][a-z0-9_]{0,127}", re.ASCII)
+"""What names of tables, columns and keys look like (those that SQLite keeps for itself left out)."""
 _NAMESPACE: Final = uuid.UUID("6f0cdb62-6d4e-4a0c-8f2e-33a7a0a5bb6e")
 
 
@@ -41,7 +45,10 @@ _NAMESPACE: Final = uuid.UUID("6f0cdb62-6d4e-4a0c-8f2e-33a7a0a5bb6e")
 class Column:
     """One column; `states` gives each option of a Status column its state, `navigation` each target its property.
 
-    `delete` says what deleting the target does to this row: RemoveLink, Cascade or Restrict.
+    `delete` says what deleting the target does to this row: RemoveLink, Cascade or Restrict. `custom` columns were
+    made through the API, which alone may remove them. A date with the format DateOnly has no time at all; one that
+    only looks so has `shown` DateOnly. `default` is kept where a create names no value. `relationships` and
+    `collections` give each target the schema name and the property on its side.
     """
 
     name: str
@@ -58,9 +65,25 @@ class Column:
     targets: tuple[str, ...] = ()
     navigation: Mapping[str, str] = field(default_factory=dict)
     collections: Mapping[str, str] = field(default_factory=dict)
+    relationships: Mapping[str, str] = field(default_factory=dict)
     delete: str = "RemoveLink"
     read_only: bool = False
     secret: bool = False
+    unique: bool = False
+    custom: bool = False
+    precision: int | None = None
+    shown: str = ""
+    behavior: str = ""
+    default: int | None = None
+    description: str = ""
+
+    def relationship(self, table: str, target: str) -> str:
+        """Name the relationship to a target."""
+        return self.relationships.get(target) or self.collection(table, target)
+
+    def collection(self, table: str, target: str) -> str:
+        """Name the target's property that holds the rows of `table`."""
+        return self.collections.get(target) or f"{table}_{self.navigation[target]}_{target}"
 
     @property
     def wire_name(self) -> str:
@@ -75,11 +98,28 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One alternate key: its name, columns, and the label people know it by."""
+    """One alternate key: its name, columns, and the label people know it by.
+
+    `status` is that of its index: Pending, InProgress, Active or Failed; `made` when building began, in seconds.
+    """
 
     name: str
     columns: tuple[str, ...]
     label: str
+    schema_name: str = ""
+    status: str = "Active"
+    made: float = 0.0
+    custom: bool = False
+
+    @property
+    def active(self) -> bool:
+        """Whether it names rows in URLs and keeps them apart."""
+        return self.status == "Active"
+
+    @property
+    def building(self) -> bool:
+        """Whether its index is still to be made."""
+        return self.status in ("Pending", "InProgress")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +145,11 @@ class Collection:
 
 @dataclass(slots=True)
 class Table:
-    """One table; `properties` are its columns by their names on the wire."""
+    """One table; `properties` are its columns by their names on the wire, `blank` is a row that has no values.
+
+    `custom` tables were made through the API, which alone may remove them; `flags` are facts that are kept and told
+    and change nothing here, by their names in EntityMetadata.
+    """
 
     name: str
     schema_name: str
@@ -121,9 +165,17 @@ class Table:
     navigations: dict[str, Navigation] = field(init=False)
     collections: dict[str, Collection] = field(default_factory=dict)
     key_in_url: str = ""
+    collection_name: str = ""
+    description: str = ""
+    custom: bool = False
     change_tracking: bool = True
+    flags: dict[str, Any] = field(default_factory=dict)
+    defaults: dict[str, int] = field(init=False)
+    blank: dict[str, None] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.defaults = {each.name: each.default for each in self.columns.values() if each.default is not None}
+        self.blank = {column.name: None for column in self.columns.values() if column.stored}
         self.properties = {column.wire_name: column for column in self.columns.values() if column.stored}
         self.navigations = {
             name: Navigation(name, column, tuple(to for to, by in column.navigation.items() if by == name))
@@ -139,6 +191,14 @@ class Table:
         """The table's own id, the same in every run."""
         return metadata_id(self.name)
 
+    def copy(self) -> Table:
+        """Return a table of the same facts, whose columns and keys may become others."""
+        other = copy(self)
+        other.columns, other.keys = dict(self.columns), list(self.keys)
+        other.properties, other.navigations = dict(self.properties), dict(self.navigations)
+        other.collections = dict(self.collections)
+        return other
+
     def check_key(self, key: Key) -> None:
         """Raise ValueError when a key names columns that are not there."""
         if unknown := [column for column in key.columns if column not in self.columns]:
@@ -148,17 +208,43 @@ class Table:
 
 
 class Metadata:
-    """All tables, by logical name and by entity set."""
+    """All tables, by logical name and by entity set: those given, those of `system` (made for the names of the others).
 
-    def __init__(self, tables: Iterable[Table]) -> None:
-        self.tables = {table.name: table for table in tables}
-        self.by_set = {table.entity_set: table for table in self.tables.values()}
+    `references` are the lookups of all tables, `building` the keys whose index is still to be made.
+    """
+
+    def __init__(self, tables: Iterable[Table], system: Callable[[list[str]], Iterable[Table]] = lambda _: ()) -> None:
+        self._given = {table.name: table for table in tables}
+        self._system = system
+        self.tables: dict[str, Table] = {}
+        self.by_set: dict[str, Table] = {}
+        self.references: list[tuple[Table, Column]] = []
+        self.building: list[tuple[Table, Key]] = []
+        self.redefine({})
+
+    def redefine(self, changed: Mapping[str, Table]) -> None:
+        """Make the tables those given, with these in the place of those of the same name or added to them."""
+        own = self._given | {name: table for name, table in changed.items() if table.custom}
+        system = {table.name: table for table in self._system(list(own))}
+        self.tables.clear()
+        self.tables.update(own | system | dict(changed))
+        self.by_set.clear()
+        self.by_set.update({table.entity_set: table for table in self.tables.values()})
+        self.references[:] = [
+            (table, column) for table in self.tables.values() for column in table.columns.values() if column.targets
+        ]
+        self.building[:] = [(table, key) for table in self.tables.values() for key in table.keys if key.building]
         for table in self.tables.values():
-            for column in table.columns.values():
-                for target in column.targets:
-                    if target in self.tables:
-                        name = column.collections.get(target) or f"{table.name}_{column.navigation[target]}_{target}"
-                        self.tables[target].collections[name] = Collection(name, table.name, column)
+            table.collections = {}
+        for table, column in self.references:
+            for target in column.targets:
+                if target in self.tables:
+                    name = column.collection(table.name, target)
+                    self.tables[target].collections[name] = Collection(name, table.name, column)
+
+    def copy(self) -> Metadata:
+        """Return the same given tables, of which each may become another."""
+        return Metadata([table.copy() for table in self._given.values()], self._system)
 
     def set(self, name: str) -> Table:
         """Return the table of an entity set; raises UnknownSegment (404)."""
@@ -175,29 +261,44 @@ class Metadata:
         return self.tables[navigation.targets[0]]
 
 
+@lru_cache(maxsize=1 << 16)
 def metadata_id(*parts: str) -> str:
     """Derive the id of a definition from its names."""
     return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
 
 
-def load(path: Path) -> list[Table]:
-    """Read the tables of a facts file; raises ValueError naming the file, table and what is missing."""
-    tables = []
-    for name, facts, columns in _facts(path, path.stat().st_mtime_ns):
-        try:
-            tables.append(_table(name, facts, columns))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: table {name}: {type(error).__name__}: {error}") from error
-    return tables
+def load(*paths: Path) -> list[Table]:
+    """Read the tables of facts files; raises ValueError naming the file, table and what is missing or there twice."""
+    tables: dict[str, Table] = {}
+    sets: dict[str, str] = {}
+    for path in paths:
+        for name, facts, columns in _facts(path, path.stat().st_mtime_ns):
+            try:
+                made = _table(name, facts, columns)
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: table {name}: {type(error).__name__}: {error}") from error
+            if name in tables:
+                raise ValueError(f"{path}: table {name}: a table of this name is in another file too")
+            if made.entity_set in sets:
+                raise ValueError(
+                    f"{path}: table {name}: the entity set {made.entity_set} is that of {sets[made.entity_set]} already"
+                )
+            tables[name] = made
+            sets[made.entity_set] = name
+    return list(tables.values())
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _facts(path: Path, _modified: int) -> list[tuple[str, Mapping[str, Any], Mapping[str, Column]]]:
     """Read a facts file once: its columns never change, the tables that are made of them may."""
     read: list[tuple[str, Mapping[str, Any], Mapping[str, Column]]] = []
-    for name, facts in json.loads(path.read_text("utf-8"))["tables"].items():
+    try:
+        tables = json.loads(path.read_text("utf-8"))["tables"].items()
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'{path}: not {{"tables": {{name: facts}}}}: {error}') from error
+    for name, facts in tables:
         try:
-            read.append((name, facts, {each: _column(each, column) for each, column in facts["columns"].items()}))
+            read.append((name, facts, {each: column(each, one) for each, one in facts["columns"].items()}))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: table {name}: {type(error).__name__}: {error}") from error
     return read
@@ -205,12 +306,21 @@ def _facts(path: Path, _modified: int) -> list[tuple[str, Mapping[str, Any], Map
 
 def table(name: str, facts: Mapping[str, Any]) -> Table:
     """Build a table from its facts; raises KeyError naming a fact that is missing."""
-    return _table(name, facts, {each: _column(each, column) for each, column in facts["columns"].items()})
+    return _table(name, facts, {each: column(each, one) for each, one in facts["columns"].items()})
 
 
 def _table(name: str, facts: Mapping[str, Any], columns: Mapping[str, Column]) -> Table:
     keys = [
-        Key(each["name"], tuple(each["columns"]), each.get("label") or each["name"]) for each in facts.get("keys", ())
+        Key(
+            each["name"],
+            tuple(each["columns"]),
+            each.get("label") or each["name"],
+            each.get("schemaName", ""),
+            each.get("status", "Active"),
+            each.get("made", 0.0),
+            bool(each.get("custom")),
+        )
+        for each in facts.get("keys", ())
     ]
     return Table(
         name=name,
@@ -224,11 +334,16 @@ def _table(name: str, facts: Mapping[str, Any], columns: Mapping[str, Column]) -
         columns=dict(columns),
         keys=keys,
         key_in_url=facts.get("keyInUrl", ""),
-        change_tracking=facts.get("changeTracking", True),
+        collection_name=facts.get("collectionName", ""),
+        description=facts.get("description", ""),
+        custom=bool(facts.get("custom")),
+        change_tracking=bool(facts.get("changeTracking", True)),
+        flags=dict(facts.get("flags", {})),
     )
 
 
-def _column(name: str, facts: Mapping[str, Any]) -> Column:
+def column(name: str, facts: Mapping[str, Any]) -> Column:
+    """Build a column from its facts; raises KeyError naming a fact that is missing."""
     options = facts.get("options", ())
     return Column(
         name=name,
@@ -245,7 +360,82 @@ def _column(name: str, facts: Mapping[str, Any]) -> Column:
         targets=tuple(facts.get("targets", ())),
         navigation=dict(facts.get("navigation", {})),
         collections=dict(facts.get("collections", {})),
+        relationships=dict(facts.get("relationships", {})),
         delete=facts.get("delete", "RemoveLink"),
         read_only=name in READ_ONLY or bool(facts.get("readOnly")),
         secret=bool(facts.get("secret")),
+        unique=bool(facts.get("unique")),
+        custom=bool(facts.get("custom")),
+        precision=facts.get("precision"),
+        shown=facts.get("shown", ""),
+        behavior=facts.get("behavior", ""),
+        default=facts.get("default"),
+        description=facts.get("description", ""),
     )
+
+
+def facts(table: Table) -> dict[str, Any]:
+    """Write a table as `table` reads it; what is empty or usual is left out."""
+    return _kept(
+        schemaName=table.schema_name,
+        displayName=table.display_name,
+        entitySet=table.entity_set,
+        primaryId=table.primary_id,
+        primaryName=table.primary_name,
+        ownership=table.ownership,
+        keyInUrl=table.key_in_url if table.key_in_url != table.primary_id else "",
+        collectionName=table.collection_name,
+        description=table.description,
+        custom=table.custom,
+        flags=table.flags,
+        keys=[
+            _kept(
+                name=key.name,
+                columns=list(key.columns),
+                label=key.label,
+                schemaName=key.schema_name,
+                status=key.status if not key.active else "",
+                made=key.made,
+                custom=key.custom,
+            )
+            for key in table.keys
+        ],
+        columns={name: _column_facts(column) for name, column in table.columns.items()},
+    ) | {"optimisticConcurrency": table.optimistic_concurrency, "changeTracking": table.change_tracking}
+
+
+def _column_facts(column: Column) -> dict[str, Any]:
+    kept = _kept(
+        type=column.type,
+        schemaName=column.schema_name,
+        label=column.label,
+        format=column.format,
+        required=column.required,
+        options=[
+            [value, text, *([column.states[value]] if column.states else [])] for value, text in column.options.items()
+        ],
+        targets=list(column.targets),
+        navigation=dict(column.navigation),
+        collections=dict(column.collections),
+        relationships=dict(column.relationships),
+        delete=column.delete if column.delete != "RemoveLink" else "",
+        readOnly=column.read_only,
+        secret=column.secret,
+        unique=column.unique,
+        custom=column.custom,
+        shown=column.shown,
+        behavior=column.behavior,
+        description=column.description,
+    )
+    numbers = {
+        "maxLength": column.max_length,
+        "min": column.minimum,
+        "max": column.maximum,
+        "precision": column.precision,
+        "default": column.default,
+    }
+    return kept | {name: number for name, number in numbers.items() if number is not None}
+
+
+def _kept(**facts: Any) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value}

@@ -100,7 +100,7 @@ class Reader:
         if navigation is not None and value is None:
             _set(changes, navigation, None)
         elif navigation is not None and isinstance(value, dict):
-            raise NotSupported(f"deep insert and update (an object under '{name}')")
+            raise NotSupported(f"nested rows in anything but a POST (an object under '{name}')")
         elif navigation is not None:
             raise InvalidPayload(
                 table.entity_set,
@@ -109,7 +109,7 @@ class Reader:
                 "'PrimitiveValue' node with null value was expected.",
             )
         elif name in table.collections:
-            raise NotSupported(f"deep insert (an array under '{name}')")
+            raise NotSupported(f"nested rows in anything but a POST (a value of the collection '{name}')")
         elif name in table.properties:
             raise InvalidPayload(
                 table.entity_set,

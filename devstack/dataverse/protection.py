@@ -6,6 +6,8 @@ Numbers, codes and texts are those of Microsoft's page api-limits. Every limit i
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -75,14 +77,14 @@ def _check_number(name: str, value: object, *, none: bool, zero: bool = False) -
 
 
 class Throttled(DataverseError):
-    """One facet is used up; `retry_after` is whole seconds."""
+    """One facet is used up; `retry_after` is whole seconds to wait."""
 
     status = 429
 
     def __init__(self, code: str, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.code = code
-        self.retry_after = retry_after
+        self.headers = {"Retry-After": str(retry_after)}
 
 
 def too_many_requests(limit: int, window: float, retry_after: int) -> Throttled:
@@ -107,7 +109,7 @@ def too_many_at_once(limit: int, retry_after: int = CONCURRENCY_PAUSE) -> Thrott
 
 @dataclass(slots=True)
 class _Server:
-    """What one user has asked of one web server: the times of requests, (time, milliseconds) of work, what runs now."""
+    """What one user asked of one web server: the times of requests, (time, milliseconds) of work, what runs now."""
 
     requests: deque[float] = field(default_factory=deque)
     work: deque[tuple[float, float]] = field(default_factory=deque)
@@ -138,9 +140,8 @@ class Guard:
         self.protection, self.latency = protection, latency
         self._given = protection, latency
         self._clock, self._sleep = clock, sleep
-        self._servers: list[_Server] = []
+        self._books: dict[tuple[str, int], _Server] = {}
         self._next = 0
-        self.reset()
 
     def reset(self) -> None:
         """Go back to the limits and times that were given at first, and forget what was asked."""
@@ -148,7 +149,7 @@ class Guard:
         self._forget()
 
     def _forget(self) -> None:
-        self._servers = [_Server() for _ in range(self.protection.servers)]
+        self._books = {}
         self._next = 0
 
     def told(self) -> dict[str, Any]:
@@ -168,32 +169,36 @@ class Guard:
         self._forget()
 
     @asynccontextmanager
-    async def serving(self, cookie: str) -> AsyncIterator[Visit]:
+    async def serving(self, headers: Mapping[str, str]) -> AsyncIterator[Visit]:
         """Let one request in for as long as the block lasts; the visit says whether it was refused.
 
-        A request with an affinity cookie goes to its server, any other to the next one.
+        A request with an affinity cookie goes to its server, any other to the next one. Header names are lower case.
         """
-        number = _affinity(cookie, len(self._servers))
+        servers = self.protection.servers
+        number = _affinity(headers.get("cookie", ""), servers)
         fresh = number is None
         if number is None:
             number = self._next
-            self._next = (self._next + 1) % len(self._servers)
-        server, began = self._servers[number], self._clock()
-        visit = Visit(number if fresh and len(self._servers) > 1 else None, self._refusal(server, began))
+            self._next = (self._next + 1) % servers
+        server = self._books.setdefault((_user(headers), number), _Server())
+        began = self._clock()
+        visit = Visit(server, number if fresh and servers > 1 else None, self._refusal(server, began))
         if visit.refused is not None:
             yield visit
             return
         server.requests.append(began)
         server.running += 1
         try:
-            yield visit
+            try:
+                yield visit
+            finally:
+                spent = (self._clock() - began) * 1000
             if pause := self.latency.of(visit.work):
+                spent += pause
                 await self._sleep(pause / 1000)
         finally:
             server.running -= 1
-            end = self._clock()
-            charged = max((end - began) * 1000, self.latency.of(visit.work))
-            server.work.append((end, charged))
+            server.work.append((self._clock(), spent))
 
     def headers(self, visit: Visit) -> Mapping[str, str]:
         """Return the headers that tell a client how it stands."""
@@ -201,11 +206,9 @@ class Guard:
         limits = self.protection
         if limits.dop_hint is not None:
             found["x-ms-dop-hint"] = str(limits.dop_hint)
-        if visit.server is not None:
-            found["Set-Cookie"] = f"{COOKIE}=server{visit.server}; Path=/; HttpOnly"
-        if isinstance(visit.refused, Throttled):
-            found["Retry-After"] = str(visit.refused.retry_after)
-        server = self._servers[visit.server or 0]
+        if visit.assigned is not None:
+            found["Set-Cookie"] = f"{COOKIE}=server{visit.assigned}; Path=/; HttpOnly"
+        server = visit.server
         if limits.requests is not None:
             left = max(0, limits.requests - len(server.requests))
             found["x-ms-ratelimit-burst-remaining-xrm-requests"] = str(left)
@@ -238,9 +241,10 @@ class Guard:
 
 @dataclass(slots=True)
 class Visit:
-    """One request at a web server: which one it was, where the client is to be told, and why it was refused."""
+    """One request at a web server: what its user asked of it, its number where the client is to be told, the refusal."""
 
-    server: int | None
+    server: _Server
+    assigned: int | None
     refused: Throttled | None
     work: Work = NO_WORK
 
@@ -252,14 +256,27 @@ class Visit:
 
 def _over(server: _Server, limit: float) -> float | None:
     """Return when the work was done whose end in the window makes room again; None while there is room."""
-    left = sum(each for _, each in server.work) - limit
-    if left < 0:
-        return None
-    for when, spent in server.work:
-        left -= spent
-        if left < 0:
+    room = limit
+    for when, spent in reversed(server.work):
+        room -= spent
+        if room <= 0:
             return when
-    return server.work[-1][0]
+    return None
+
+
+def _user(headers: Mapping[str, str]) -> str:
+    """Return whose budget a request uses: the principal of its bearer token, or the credential as it is.
+
+    A call made for somebody else is charged to the caller; no page says whose it is.
+    """
+    credential = headers.get("authorization", "")
+    payload = credential.partition(".")[2].partition(".")[0]
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return credential
+    named = [claims.get(name) for name in ("oid", "appid")] if isinstance(claims, dict) else []
+    return next((each for each in named if isinstance(each, str) and each), credential)
 
 
 def _affinity(cookie: str, servers: int) -> int | None:

@@ -67,11 +67,12 @@ class Annotations:
 
 
 class Reading:
-    """Reads rows for one call and writes them as JSON."""
+    """Reads rows for one call and writes them as JSON; `instead` names columns whose values another column's stand for."""
 
-    def __init__(self, store: Store, call: Call) -> None:
+    def __init__(self, store: Store, call: Call, instead: Mapping[str, str] | None = None) -> None:
         self._store = store
         self._call = call
+        self._instead = instead or {}
         self._names: dict[tuple[str, str], str | None] = {}
         self.annotations = Annotations(call.preferences.get("odata.include-annotations", ""))
 
@@ -179,6 +180,8 @@ class Reading:
             names.add(column.name)
             if len(column.targets) > 1:
                 names.add(f"{column.name}@table")
+            if column.name in self._instead:
+                names.add(self._instead[column.name])
         return ", ".join(f't."{name}"' for name in sorted(names))
 
     def link(self, query: Query, last: Row, table: Table, offset: int) -> str:
@@ -193,7 +196,7 @@ class Reading:
         shown: dict[str, Any] = {"@odata.etag": etag(row["versionnumber"])}
         columns = query.select if query.select is not None else [c for c in table.properties.values() if not c.secret]
         for column in columns:
-            kept = row[column.name]
+            kept = row[self._instead.get(column.name, column.name)]
             if kept is not None and self.annotations.any:
                 self._annotate(shown, column, kept, row)
             shown[column.wire_name] = render(column, kept)

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from devstack.dataverse import system
+from devstack.dataverse import registrations, solutions, system
 from devstack.dataverse.columns import now
 from devstack.dataverse.errors import DuplicateRecord, InvalidArgument, InvalidStatus, StillReferenced
 from devstack.dataverse.metadata import Table
@@ -18,14 +18,14 @@ NULL_ID = "00000000-0000-0000-0000-000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who asks: the `tag` of the query and the correlation of the request; `skipped` are modes of steps to pass over.
+    """Who asks: the `tag` of the query and the correlation of the request; `skipped` are modes and ids of steps to pass over.
 
     `user` is whom it is done for, if not the caller; `changeset` the number of requests of the change set it is in.
     """
 
     tag: str | None = None
     correlation: str = NULL_ID
-    skipped: frozenset[int] = frozenset()
+    skipped: frozenset[int | str] = frozenset()
     user: str = system.USER
     changeset: int = 0
 
@@ -42,16 +42,25 @@ class Event:
     after: Row
     origin: Origin
 
+    @property
+    def name(self) -> str:
+        """The event in one word: `<table>/<message>`."""
+        return f"{self.table.name}/{self.message}"
+
 
 class Records:
     """Carries out writes on a store; every method runs inside the caller's transaction."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, strict_ports: bool = False) -> None:
         self.store = store
+        self._strict_ports = strict_ports
 
     def create(self, table: Table, changes: Changes, origin: Origin) -> Row:
         """Add a row and return it; raises DuplicateRecord, DuplicateRecordEntityKey, InvalidStatus."""
         values = dict(changes.values)
+        for column, value in table.defaults.items():
+            if column not in values:
+                values[column] = value
         row_id = values.get(table.primary_id) or str(uuid.uuid4())
         if row_id == NULL_ID:
             raise InvalidArgument(f"'{NULL_ID}' is no primary key of '{table.name}'.")
@@ -64,10 +73,10 @@ class Records:
         system.complete(table.name, values, creating=True)
         if _composes_name(table):
             values["fullname"] = _full_name(values)
-        system.check_row(table.name, values)
+        self._check(table, values)
         values["versionnumber"] = self.store.next_version()
         self.store.insert(table, values)
-        after = {name: values.get(name) for name in _kept(table)} | values
+        after: Row = table.blank | values
         self._record(Event("Create", table, row_id, _sent(changes, after), {}, after, origin))
         return after
 
@@ -90,7 +99,7 @@ class Records:
         system.complete(table.name, values, creating=False)
         if _composes_name(table):
             values["fullname"] = _full_name(before | values)
-        system.check_row(table.name, before | values)
+        self._check(table, before | values)
         values["versionnumber"] = self.store.next_version()
         self.store.update(table, row_id, values)
         after = before | values
@@ -118,6 +127,14 @@ class Records:
         self.store.delete(table, row_id)
         self._record(Event("Delete", table, row_id, {}, row, {}, origin))
 
+    def _check(self, table: Table, row: Row) -> None:
+        if table.name in system.NAMES:
+            registrations.check(table.name, row, self._look_up, strict_ports=self._strict_ports)
+            solutions.check_row(table.name, row)
+
+    def _look_up(self, name: str, row: str) -> Row | None:
+        return self.store.get(self.store.metadata.tables[name], row)
+
     def _record(self, event: Event) -> None:
         if event.table.name not in system.NAMES:
             self.store.record(event)
@@ -125,10 +142,6 @@ class Records:
 
 def _sent(changes: Changes, after: Row) -> Row:
     return {name: after.get(name) for name in changes.sent}
-
-
-def _kept(table: Table) -> list[str]:
-    return [column.name for column in table.columns.values() if column.stored]
 
 
 def _stamp(table: Table, values: Row, user: str, *, creating: bool) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
 from devstack.dataverse import system
+from devstack.dataverse.actions import Actions
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
 from devstack.dataverse.columns import guid
+from devstack.dataverse.customizing import Customizing, Lock
+from devstack.dataverse.deep import DeepInsert
+from devstack.dataverse.definitions import ROOTS as DEFINITIONS
 from devstack.dataverse.definitions import Definitions
 from devstack.dataverse.errors import (
     BadSyntax,
@@ -22,47 +26,83 @@ from devstack.dataverse.errors import (
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
 )
-from devstack.dataverse.keys import Address, ById, Segment, address, segments
-from devstack.dataverse.metadata import Metadata, Navigation, Table
+from devstack.dataverse.fetchxml import OPTION as FETCHXML
+from devstack.dataverse.fetchxml import Fetch
+from devstack.dataverse.keys import Address, ById, Segment, address, record, segments
+from devstack.dataverse.metadata import Collection, Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
 from devstack.dataverse.records import Origin, Records
 from devstack.dataverse.rows import Row, Store
+from devstack.dataverse.solutions import Solutions
+from devstack.dataverse.sql import OPTION as SQL
+from devstack.dataverse.sql import PlainSql
 from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag
 
 MAX_BYPASSED: Final = 3
-"""Steps that one request may name to be passed over; whether that reaches steps of service endpoints is not settled, and
-here it does not."""
+"""Steps that one request may name to be passed over."""
+_MODES: Final = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
+UNSETTLED: Final = (
+    "MSCRM.BypassBusinessLogicExecutionStepIds does not reach steps of service endpoints (switch `bypass_steps`).",
+    "Who acts for a user needs no privilege; UserId is that user's, InitiatingUserId the caller's, WhoAmI tells the user's.",
+)
+"""What no page settles, and how it is here."""
 
-_FUNCTIONS: Final = ("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount")
+_BYPASS: Final = "mscrm.bypass"
+NOT_HERE: Final = (
+    *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
+    *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
+    *("DeleteOptionValue", "OrderOption", "InsertStatusValue", "UpdateStateValue", "CloneAsSolution", "ExportSolution"),
+    *("ImportSolution", "AddSolutionComponent", "RemoveSolutionComponent", "RetrieveDependenciesForDelete"),
+    *("ExecuteTransaction", "Merge", "GrantAccess", "RevokeAccess", "ModifyAccess"),
+)
+"""Actions and functions that are there in Dataverse, and that somebody may look for here."""
 
 
 class Service:
     """The Web API over a store; every call happens inside a transaction that somebody else opens."""
 
-    def __init__(self, metadata: Metadata, store: Store) -> None:
+    def __init__(
+        self,
+        metadata: Metadata,
+        store: Store,
+        customizing: Customizing,
+        lock: Lock,
+        *,
+        wall_clock: Callable[[], float],
+        delta_days: float,
+        bypass_steps: bool,
+        strict_ports: bool,
+    ) -> None:
         self.metadata = metadata
         self.store = store
-        self._records = Records(store)
+        self._bypass_steps = bypass_steps
+        self._records = Records(store, strict_ports=strict_ports)
+        self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
-        self.tracking = Tracking(store, time.time)
-        self._definitions = Definitions(metadata)
+        self.tracking = Tracking(store, wall_clock, days=delta_days)
+        self._fetch, self._sql = Fetch(store), PlainSql(store)
+        self._solutions = Solutions(store)
+        self._definitions = Definitions(metadata, customizing, self._solutions, lock)
+        self._actions = Actions(self._records, self._definitions, customizing, self._solutions, lock)
 
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        if call.method != "GET":
-            _allow(call, "$select", "$expand", "tag")
+        user = self._user(call)
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
         first = found[0]
-        if first.name in ("EntityDefinitions", "RelationshipDefinitions", "GlobalOptionSetDefinitions"):
-            return self._definitions.answer(call, found)
+        about_tables = self._definitions if first.name in DEFINITIONS else self._actions
+        if first.name in (*DEFINITIONS, *self._actions.names):
+            return about_tables.answer(call, found)
+        if call.method != "GET":
+            _allow(call, "$select", "$expand", "tag")
         if first.name == "WhoAmI":
-            return self._who(call, found)
-        if first.name.startswith("$") or first.name in _FUNCTIONS:
+            return self._who(call, found, user)
+        if first.name.startswith("$") or first.name in NOT_HERE:
             raise NotSupported(first.name)
         if first.name not in self.metadata.by_set and first.words is not None and len(found) == 1:
             raise NotSupported(f"the function or action {first.name}")
@@ -74,13 +114,25 @@ class Service:
             return self._record(call, table, where)
         return self._below(call, table, where, found[1:])
 
+    def save(self, call: Call) -> None:
+        """Save the row that a call names as a user does who changes nothing: it has another version afterwards.
+
+        Inside the caller's transaction; nobody is told of it, and no row is no matter.
+        """
+        found = segments(call.path)
+        table = self.metadata.by_set.get(found[0].name)
+        if table is not None and found[0].words is not None:
+            row = self._find(table, address(table, found[0].words))
+            if row is not None:
+                self.store.update(table, row[table.primary_id], {"versionnumber": self.store.next_version()})
+
     def _document(self, call: Call) -> Answer:
         _only(call, "GET")
         _allow(call)
         sets = [{"name": name, "kind": "EntitySet", "url": name} for name in sorted(self.metadata.by_set)]
         return answer(200, {"@odata.context": f"{call.root}$metadata", "value": sets})
 
-    def _who(self, call: Call, found: list[Segment]) -> Answer:
+    def _who(self, call: Call, found: list[Segment], user: str) -> Answer:
         _only(call, "GET")
         _allow(call)
         if len(found) > 1 or found[0].words:
@@ -90,24 +142,30 @@ class Service:
             {
                 "@odata.context": f"{call.root}$metadata#Microsoft.Dynamics.CRM.WhoAmIResponse",
                 "BusinessUnitId": system.BUSINESS_UNIT,
-                "UserId": system.USER,
+                "UserId": user,
                 "OrganizationId": system.ORGANIZATION,
             },
         )
 
     def _origin(self, call: Call) -> Origin:
         """Read who asks, for whom, and which steps are to be passed over."""
-        said = {part.strip() for part in call.headers.get("mscrm.bypassbusinesslogicexecution", "").split(",")}
-        if call.headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
-            said.add("CustomSync")
-        modes = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
-        if unknown := sorted(said - modes.keys() - {""}):
-            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(modes)})")
-        steps = [part for part in call.headers.get("mscrm.bypassbusinesslogicexecutionstepids", "").split(",") if part]
+        bypassed = (
+            self._bypassed(call.headers) if any(name.startswith(_BYPASS) for name in call.headers) else frozenset()
+        )
+        return Origin(call.options.get("tag"), call.correlation, bypassed, self._user(call), call.changeset)
+
+    def _bypassed(self, headers: Mapping[str, str]) -> frozenset[int | str]:
+        """Read the modes and ids of the steps to be passed over."""
+        said = _words(headers, "mscrm.bypassbusinesslogicexecution")
+        if headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
+            said.append("CustomSync")
+        if unknown := sorted(set(said) - _MODES.keys()):
+            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(_MODES)})")
+        steps = _words(headers, "mscrm.bypassbusinesslogicexecutionstepids")
         if len(steps) > MAX_BYPASSED:
             raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecutionStepIds: more than {MAX_BYPASSED} steps.")
-        skipped = frozenset(modes[each] for each in said if each)
-        return Origin(call.options.get("tag"), call.correlation, skipped, self._user(call), call.changeset)
+        modes: set[int | str] = {_MODES[each] for each in said}
+        return frozenset(modes | ({guid(each) or each for each in steps} if self._bypass_steps else set()))
 
     def _user(self, call: Call) -> str:
         """Find the user that a call is made for; privileges to do so are not emulated."""
@@ -128,13 +186,22 @@ class Service:
             if rest[0].name == "$count" and len(rest) == 1:
                 _only(call, "GET")
                 return self._count(call, table)
+            if rest[0].name == "Microsoft.Dynamics.CRM.RetrieveUnpublishedMultiple" and table.name == "systemform":
+                return self._unpublished(call, table, rest)
             if rest[0].name.startswith(NAMESPACE):
                 return self._action(call, table, rest)
             raise UnknownSegment(rest[0].name)
         if call.method == "GET":
-            return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
+            return self._rows(call, table)
         _only(call, "GET", "POST")
         return self._create(call, table)
+
+    def _rows(self, call: Call, table: Table) -> Answer:
+        if FETCHXML in call.options:
+            return self._fetch.answer(call, table)
+        if SQL in call.options:
+            return self._sql.answer(call, table)
+        return self.tracking.answer(call, table) if self.tracking.asked(call) else self._list(call, table)
 
     def _action(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
         action = rest[0].name.removeprefix(NAMESPACE)
@@ -158,8 +225,8 @@ class Service:
     def _number(value: int) -> Answer:
         return Answer(200, {"Content-Type": "text/plain", "OData-Version": "4.0"}, str(value).encode())
 
-    def _list(self, call: Call, table: Table, within: Any = None) -> Answer:
-        reading = Reading(self.store, call)
+    def _list(self, call: Call, table: Table, within: Any = None, instead: Mapping[str, str] | None = None) -> Answer:
+        reading = Reading(self.store, call, instead)
         query = reading.query(table, call.options)
         rows, more, total = reading.rows(table, query, within=within)
         document: dict[str, Any] = {"@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}"}
@@ -171,11 +238,18 @@ class Service:
             document["@odata.nextLink"] = reading.link(query, rows[-1], table, offset)
         return answer(200, document, _applied(call))
 
+    def _unpublished(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
+        """List forms as they are before they are published."""
+        _only(call, "GET")
+        if len(rest) > 1 or rest[0].words:
+            raise UnknownSegment(rest[-1].name)
+        return self._list(call, table, instead={"formxml": "unpublishedformxml"})
+
     def _create(self, call: Call, table: Table) -> Answer:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
-        changes = Reader(self.store, call.references).changes(table, call.json(table.entity_set))
-        row = self._records.create(table, changes, self._origin(call))
+        reader = Reader(self.store, call.references)
+        row = self._deep.create(table, call.json(table.entity_set), reader, self._origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -234,6 +308,7 @@ class Service:
         return self.store.get(table, where.id) if isinstance(where, ById) else self.store.find(table, where.values)
 
     def _written(self, call: Call, table: Table, row: Row, query: Query, *, created: bool, uri: str | None) -> Answer:
+        self._solutions.add_row(call.headers.get("mscrm.solutionuniquename"), table, row)
         uri = uri or f"{call.root}{table.entity_set}({row[table.primary_id]})"
         if not call.representation:
             return Answer(204, {"OData-Version": "4.0", "Location": uri, "OData-EntityId": uri})
@@ -253,9 +328,10 @@ class Service:
             raise NotSupported(f"the function or action {name.removeprefix(NAMESPACE)}")
         if rest[0].words is not None:
             raise NotSupported(f"keys after a navigation property ('{name}')")
+        to = navigation or collection
         if len(rest) > 1:
-            if navigation is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
-                return self._reference(call, table, where, navigation)
+            if to is not None and rest[1].name == "$ref" and len(rest) == 2:  # noqa: PLR2004 - name and $ref
+                return self._reference(call, table, where, to)
             raise NotSupported(f"the path '{'/'.join(each.name for each in rest)}' below a record")
         row = existing(self.store, table, where)
         if collection is not None:
@@ -265,6 +341,9 @@ class Service:
         if navigation is not None:
             _only(call, "GET")
             return self._related(call, row, navigation)
+        return self._column(call, table, row, name)
+
+    def _column(self, call: Call, table: Table, row: Row, name: str) -> Answer:
         column = table.properties.get(name)
         if column is None or column.secret:
             raise UnknownSegment(name)
@@ -293,21 +372,46 @@ class Service:
         target = self.metadata.target(navigation)
         return self._read(call, target, existing(self.store, target, ById(kept)))
 
-    def _reference(self, call: Call, table: Table, where: Address, navigation: Navigation) -> Answer:
+    def _reference(self, call: Call, table: Table, where: Address, to: Navigation | Collection) -> Answer:
         row = existing(self.store, table, where)
+        if isinstance(to, Collection):
+            _only(call, "POST")
+            return self._add_reference(call, table, row, to)
         if call.method == "DELETE":
-            return self._change(call, table, row, {navigation.name: None})
+            return self._change(call, table, row, {to.name: None})
         _only(call, "PUT", "DELETE")
-        body = call.json(table.entity_set)
-        if not isinstance(body.get("@odata.id"), str):
-            raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
-        return self._change(call, table, row, {f"{navigation.name}@odata.bind": body["@odata.id"]})
+        return self._change(call, table, row, {f"{to.name}@odata.bind": _named(call, table)})
+
+    def _add_reference(self, call: Call, table: Table, row: Row, collection: Collection) -> Answer:
+        """Let a row of the collection look this one up: an update of that row."""
+        named = Reader(self.store, call.references).expand(_named(call, table))
+        child, there = record(self.metadata, named)
+        if child.name != collection.child:
+            expected = f"Microsoft.Dynamics.CRM.{collection.child}"
+            raise InvalidPayload(table.entity_set, f"'{named}' is not of type '{expected}'.")
+        bind = f"{collection.column.navigation[table.name]}@odata.bind"
+        reference = f"{table.entity_set}({row[table.primary_id]})"
+        changes = Reader(self.store, {}).changes(child, {bind: reference})
+        self._records.update(child, existing(self.store, child, there), changes, self._origin(call))
+        return Answer(204, {"OData-Version": "4.0"})
 
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
         self._records.update(table, row, changes, self._origin(call))
         return Answer(204, {"OData-Version": "4.0"})
+
+
+def _words(headers: Mapping[str, str], name: str) -> list[str]:
+    return [part.strip() for part in headers.get(name, "").split(",") if part.strip()]
+
+
+def _named(call: Call, table: Table) -> str:
+    """Read the record that the body of a `$ref` request names."""
+    named = call.json(table.entity_set).get("@odata.id")
+    if not isinstance(named, str):
+        raise InvalidPayload(table.entity_set, "The body has no '@odata.id'.")
+    return named
 
 
 def _allow(call: Call, *options: str) -> None:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-import httpx
-
-from devstack.dataverse.errors import InvalidArgument, NotSupported
+from devstack.dataverse import solutions
 from devstack.dataverse.metadata import Metadata, Table, metadata_id, table
 
 USER: Final = metadata_id("systemuser", "emulator")
@@ -187,7 +184,7 @@ def tables(mapped: list[str]) -> list[Table]:
             "name",
             {
                 "name": _text(256),
-                "operationtype": _choice((1, "System Event")),
+                "operationtype": _choice((1, "System Event"), (13, "Bulk Delete")),
                 "messagename": _text(160),
                 "primaryentitytype": _text(64),
                 "correlationid": _ID,
@@ -204,6 +201,7 @@ def tables(mapped: list[str]) -> list[Table]:
             },
             states=_JOB_STATES,
         ),
+        *solutions.tables(),
     ]
 
 
@@ -254,22 +252,29 @@ def rows(metadata: Metadata, no_bulk: Collection[str] = ()) -> list[tuple[str, d
             },
         ),
     ]
-    for message in (*MESSAGES, *BULK_MESSAGES):
-        message_id = metadata_id("sdkmessage", message)
-        found.append(("sdkmessage", {"sdkmessageid": message_id, "name": message}))
-        found += [
-            (
-                "sdkmessagefilter",
-                {
-                    "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
-                    "primaryobjecttypecode": name,
-                    "sdkmessageid": message_id,
-                },
-            )
-            for name in metadata.tables
-            if name not in NAMES and (message in MESSAGES or name not in no_bulk)
-        ]
+    found += [("sdkmessage", {"sdkmessageid": _message(name), "name": name}) for name in (*MESSAGES, *BULK_MESSAGES)]
+    found += solutions.rows()
+    for name in metadata.tables:
+        if name not in NAMES:
+            found += rows_of_table(name, bulk=name not in no_bulk)
     return found
+
+
+def _message(name: str) -> str:
+    return metadata_id("sdkmessage", name)
+
+
+def rows_of_table(name: str, *, bulk: bool = True) -> list[tuple[str, dict[str, Any]]]:
+    """List what the organization keeps about a table: which messages it has, in bulk too, and its main form."""
+    filters = [
+        {
+            "sdkmessagefilterid": metadata_id("sdkmessagefilter", message, name),
+            "primaryobjecttypecode": name,
+            "sdkmessageid": _message(message),
+        }
+        for message in (*MESSAGES, *(BULK_MESSAGES if bulk else ()))
+    ]
+    return [*(("sdkmessagefilter", each) for each in filters), solutions.form(name)]
 
 
 def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
@@ -280,53 +285,4 @@ def complete(name: str, values: dict[str, Any], *, creating: bool) -> None:
                 values[column] = value
     if name == "serviceendpoint" and (creating or "authvalue" in values):
         values["isauthvalueset"] = int(bool(values.get("authvalue")))
-
-
-def check_row(name: str, row: dict[str, Any]) -> None:
-    """Refuse a registration that is wrong (InvalidArgument) or that the emulator does not carry out (NotSupported)."""
-    if name == "serviceendpoint":
-        _check_endpoint(row)
-    elif name == "sdkmessageprocessingstep":
-        _check_step(row)
-    elif name == "sdkmessageprocessingstepimage":
-        for column in ("sdkmessageprocessingstepid", "entityalias", "imagetype", "messagepropertyname"):
-            if row.get(column) is None:
-                raise InvalidArgument(f"sdkmessageprocessingstepimage: '{column}' is required.")
-
-
-def _check_endpoint(row: dict[str, Any]) -> None:
-    for column in ("name", "contract", "authtype"):
-        if row.get(column) is None:
-            raise InvalidArgument(f"serviceendpoint: '{column}' is required.")
-    if row["contract"] != WEBHOOK:
-        raise NotSupported(f"service endpoints of contract {row['contract']} (valid: {WEBHOOK}, webhook)")
-    if row["authtype"] != WEBHOOK_KEY:
-        raise NotSupported(f"webhooks of authtype {row['authtype']} (valid: {WEBHOOK_KEY}, WebhookKey)")
-    if not _is_url(row.get("url")):
-        raise InvalidArgument("serviceendpoint: 'url' must be an absolute http or https URL.")
-    if not row.get("authvalue"):
-        raise InvalidArgument("serviceendpoint: 'authvalue' is required for authtype 4 (WebhookKey).")
-    if row["messageformat"] != 2:  # noqa: PLR2004 - Json
-        raise NotSupported(f"messageformat {row['messageformat']} (valid: 2, Json)")
-
-
-def _is_url(text: Any) -> bool:
-    try:
-        urlsplit(text or "")
-        url = httpx.URL(text or "")
-    except (ValueError, httpx.InvalidURL):
-        return False
-    return url.scheme in ("http", "https") and bool(url.host)
-
-
-def _check_step(row: dict[str, Any]) -> None:
-    for column in ("name", "sdkmessageid", "eventhandler", "stage", "mode"):
-        if row.get(column) is None:
-            raise InvalidArgument(f"sdkmessageprocessingstep: '{column}' is required.")
-    for message in BULK_MESSAGES:
-        if row["sdkmessageid"] == metadata_id("sdkmessage", message):
-            raise NotSupported(f"steps on {message} (each row of it raises its own event)")
-    if row["mode"] == ASYNCHRONOUS and row["stage"] != POST_OPERATION:
-        raise InvalidArgument("sdkmessageprocessingstep: an asynchronous step is possible at stage 40 only.")
-    if row["stage"] not in (PRE_OPERATION, POST_OPERATION):
-        raise NotSupported(f"steps at stage {row['stage']} (valid: {PRE_OPERATION}, {POST_OPERATION})")
+    solutions.complete(name, values, creating=creating)

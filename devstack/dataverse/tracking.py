@@ -42,16 +42,19 @@ class Token:
 
 
 class Tracking:
-    """Answers reads with `Prefer: odata.track-changes` and reads of delta links; `clock` is seconds since the epoch."""
+    """Answers reads with `Prefer: odata.track-changes` and reads of delta links.
+
+    `clock` is seconds since the epoch, `days` the life of a token.
+    """
 
     def __init__(self, store: Store, clock: Callable[[], float], *, days: float = DAYS) -> None:
-        self.days = days
+        self._days = days
         self._store = store
         self._clock = clock
 
     def asked(self, call: Call) -> bool:
-        """Say whether a read of a set is one of these."""
-        return OPTION in call.options or PREFERENCE in call.preferences
+        """Say whether a read of a set is one of these, or a later page of one."""
+        return OPTION in call.options or PREFERENCE in call.preferences or "!" in call.options.get("$skiptoken", "")
 
     def answer(self, call: Call, table: Table) -> Answer:
         """Answer with rows and the next delta link, or the next page's link."""
@@ -67,12 +70,11 @@ class Tracking:
             "@odata.context": f"{call.root}$metadata#{table.entity_set}{query.shape}{'/$delta' if since else ''}",
             "value": [reading.row(table, row, query) for row in rows[:size]],
         }
+        point = page or now  # what changes while somebody turns pages is for the next delta
         if len(rows) > size:
-            point = page or now  # what changes while somebody turns pages is for the next delta
             token = Token(point.version, point.given, rows[size - 1][table.primary_id])
             document["@odata.nextLink"] = _link(call, table, "$skiptoken", token)
         else:
-            point = page or now
             document["value"] += self._deleted(call, table, since)
             document["@odata.deltaLink"] = _link(call, table, OPTION, Token(point.version, point.given))
         return answer(200, document, {"Preference-Applied": PREFERENCE} if PREFERENCE in call.preferences else None)
@@ -91,7 +93,8 @@ class Tracking:
         if OPTION not in call.options:
             return None
         token = Token.read(call.options[OPTION])
-        if self._clock() - token.given > self.days * 86400:
+        # A token from before a reset or restore cannot be answered: which rows went with it is not known.
+        if self._clock() - token.given > self._days * 86400 or token.version < self._store.beginning:
             raise ExpiredVersionStamp
         return token
 

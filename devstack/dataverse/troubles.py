@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from devstack.control import Fault, Named
-from devstack.dataverse.errors import ConcurrencyVersionMismatch, DataverseError, UnknownSegment
-from devstack.dataverse.protection import Throttled, too_many_at_once, too_many_requests, too_much_time
+from devstack.dataverse.errors import DataverseError, UnknownSegment
+from devstack.dataverse.protection import too_many_at_once, too_many_requests, too_much_time
 
 _BULK: Final = r"Microsoft\.Dynamics\.CRM\.(Create|Update|Upsert)Multiple"
 _SQL: Final = "CRM ErrorCode: {crm} Sql ErrorCode: -2146232060 Sql Number: {sql}"
@@ -54,20 +54,21 @@ class CustomizationLock(DataverseError):
 
 
 class Struck(DataverseError):
-    """A fault of the control side struck one operation of a batch."""
+    """A fault of the control side struck one operation; its answer is the fault's."""
 
     def __init__(self, fault: Fault) -> None:
-        inner = fault.body.get("error", {}) if isinstance(fault.body, dict) else {}
-        super().__init__(str(inner.get("message", "")))
-        self.status = fault.status
-        self.code = str(inner.get("code", ""))
+        super().__init__(fault.name or "a fault of the control side")
+        self.status, self.headers = fault.status, fault.headers
+        self._body = fault.body
+
+    @property
+    def document(self) -> Any:
+        """The body that the fault says, or an error without words."""
+        return {"error": {"code": "", "message": ""}} if self._body is None else self._body
 
 
 def _answered(error: DataverseError, **more: Any) -> Mapping[str, Any]:
-    fault: dict[str, Any] = {"status": error.status, "body": {"error": {"code": error.code, "message": error.message}}}
-    if isinstance(error, Throttled):
-        fault["headers"] = {"Retry-After": str(error.retry_after)}
-    return fault | more
+    return {"status": error.status, "headers": dict(error.headers), "body": error.document, **more}
 
 
 TROUBLES: Final[Mapping[str, Named]] = {
@@ -80,14 +81,23 @@ TROUBLES: Final[Mapping[str, Named]] = {
     "lost_response": Named("the call is carried out and its answer is lost", {"effect": "lose"}),
     "deadlock_1205": Named("SQL deadlock, nothing is done", _answered(Deadlock())),
     "sql_timeout": Named("SQL time-out, nothing is done", _answered(SqlTimeout())),
-    "bulk_rollback": Named("a bulk action is rolled back and names no row", _answered(RolledBack(), path=_BULK)),
+    "bulk_rollback": Named(
+        "a bulk action does its work, is rolled back and names no row",
+        _answered(RolledBack(), path=_BULK, effect="undo"),
+    ),
     "no_bulk": Named(
         "a bulk action that the table turns out not to have",
         _answered(UnknownSegment("Microsoft.Dynamics.CRM.CreateMultiple"), path=_BULK),
     ),
     "stale_etag": Named(
-        "a PATCH inside a batch is told that the row has another version by now",
-        _answered(ConcurrencyVersionMismatch(), method="PATCH", inside=True),
+        "a write with a version, alone or in a batch, meets a row that a user saved just before it",
+        {"method": "PATCH", "inside": True, "effect": "overtake"},
+    ),
+    "lost_event": Named("an event that no asynchronous step of a webhook hears of", {"effect": "drop"}),
+    "duplicate_event": Named("an event that asynchronous steps of webhooks hear of twice", {"effect": "repeat"}),
+    "reordered_events": Named(
+        "`times` events (2) that asynchronous steps of webhooks hear of in reverse order",
+        {"effect": "reverse", "times": 2},
     ),
     "second_error_shape": Named(
         "a time-out told in the shape that some failures in front of OData have",

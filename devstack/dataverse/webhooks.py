@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Final
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import httpx
 
+from devstack.control import Effect
 from devstack.dataverse import system
-from devstack.dataverse.columns import now
-from devstack.dataverse.context import body
-from devstack.dataverse.payload import Changes
-from devstack.dataverse.records import Event, Origin, Records
+from devstack.dataverse.context import NOBODY, body
+from devstack.dataverse.jobs import Jobs, new_id
+from devstack.dataverse.records import Event
+from devstack.dataverse.registrations import PORT_RULE, odd_port
 from devstack.dataverse.rows import Row, Store
 
 TIMEOUT_SECONDS: Final = 60.0
 AT_ONCE: Final = 16
 _AGAIN: Final = frozenset({502, 503, 504})
-_PORTS: Final = (None, 80, 443)
 _TABLES: Final = frozenset({"serviceendpoint", "sdkmessageprocessingstep", "sdkmessageprocessingstepimage"})
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """One enabled step with its endpoint, message, table (None: every table) and images."""
+    """One enabled step with the URL that it posts to, its message, table (None: every table) and images."""
 
     step: Row
-    endpoint: Row
+    url: httpx.URL
     message: str
     table: str | None
     images: tuple[Row, ...]
@@ -39,7 +41,7 @@ class Subscription:
         """Say whether the step is about this event; filtering columns count for Update only."""
         if event.message != self.message or self.table not in (None, event.table.name):
             return False
-        if self.step["mode"] in event.origin.skipped:
+        if not {self.step["mode"], self.step["sdkmessageprocessingstepid"]}.isdisjoint(event.origin.skipped):
             return False
         columns = {part.strip() for part in (self.step["filteringattributes"] or "").split(",") if part.strip()}
         return event.message != "Update" or not columns or bool(columns & event.changed.keys())
@@ -47,134 +49,175 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One message for one endpoint."""
+    """One message for one endpoint, and the system job that it is; a synchronous one has none."""
 
     subscription: Subscription
     event: Event
     content: bytes
     stripped: bool
+    job: str
 
 
-@dataclass(slots=True)
-class Mishaps:
-    """What befalls the next deliveries: how many come twice, get lost, or wait to go out in reverse order."""
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """What befalls an event: an effect of a Fault, and whether it is the last event that this fault strikes."""
 
-    duplicate: int = 0
-    lose: int = 0
-    reverse: int = 0
-    _waiting: list[Delivery] = field(default_factory=list)
-
-    @classmethod
-    def parse(cls, document: object) -> Mishaps:
-        """Read from JSON; raises ValueError naming the field and the valid ones."""
-        names = ("duplicate", "lose", "reverse")
-        if not isinstance(document, dict) or (unknown := sorted(document.keys() - set(names))):
-            wrong = unknown[0] if isinstance(document, dict) else "the body"
-            raise ValueError(f"{wrong}: not an object of {', '.join(names)}")
-        for name, value in document.items():
-            if type(value) is not int or value < 0:
-                raise ValueError(f"{name}: {value!r} is not a whole number from 0")
-        return cls(**document)
-
-    def befall(self, delivery: Delivery) -> list[Delivery]:
-        """Return the deliveries to start in place of this one."""
-        if self.lose:
-            self.lose -= 1
-            return []
-        if self.duplicate:
-            self.duplicate -= 1
-            return [delivery, delivery]
-        if self.reverse:
-            self.reverse -= 1
-            self._waiting.append(delivery)
-            return []
-        return [delivery]
-
-    def take(self) -> list[Delivery]:
-        """Return those that wait, last first, once."""
-        waiting, self._waiting = self._waiting, []
-        return waiting[::-1]
+    effect: Effect
+    last: bool
 
 
 class Webhooks:
-    """Delivers events after commit; counts `delivered`, `failed`, `queued` and `inflight`."""
+    """Delivers events after commit; counts `delivered`, `failed`, `queued` and `inflight`.
 
-    def __init__(self, store: Store, transport: httpx.AsyncBaseTransport | None) -> None:
+    `befall` is asked of each asynchronous event, as `<table>/<message>`, what goes wrong with it. `timeout` ends what
+    takes too long, as `asyncio.timeout` does; `iso_dates` writes dates in ISO 8601.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        transport: httpx.AsyncBaseTransport | None,
+        *,
+        befall: Callable[[str], Mishap | None],
+        timeout: Callable[[float], AbstractAsyncContextManager[Any]],
+        iso_dates: bool,
+    ) -> None:
         self._store = store
         self._transport = transport
+        self._befall, self._timeout, self._iso_dates = befall, timeout, iso_dates
+        self._jobs = Jobs(store)
         self._client: httpx.AsyncClient | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[Any], list[Delivery]] = {}
+        self._calls: set[asyncio.Task[str | None]] = set()
+        self._kept_back: list[Delivery] = []
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._subscriptions: list[Subscription] | None = None
-        self.delivered = self.failed = self.queued = self.inflight = 0
-        self.mishaps = Mishaps()
+        self.delivered = self.failed = self.inflight = 0
 
     @property
     def deliveries(self) -> int:
         """Messages whose delivery is over, well or badly."""
         return self.delivered + self.failed
 
+    @property
+    def queued(self) -> int:
+        """Messages that wait for their turn."""
+        return sum(map(len, self._tasks.values())) + len(self._kept_back)
+
+    # asynchronous steps
+
     def publish(self, events: list[Event]) -> None:
         """Queue the messages that committed events cause; needs a running loop only when there are any."""
-        for event in events:
-            for delivery in self._wanted(event, system.ASYNCHRONOUS):
-                for each in self.mishaps.befall(delivery):
-                    self._start(each)
+        if not (wanted := list(self._wanted(events, system.ASYNCHRONOUS))):
+            return
+        befallen = [(each, self._befall(each.event.name)) for each in wanted]
+        self._jobs.queue(
+            (each.job, each.event, each.subscription.step)
+            for each, mishap in befallen
+            if mishap is None or mishap.effect != "drop"
+        )
+        for delivery, mishap in befallen:
+            if mishap is None:
+                self._start(delivery)
+            elif mishap.effect == "repeat":
+                self._start(delivery, delivery)
+            elif mishap.effect == "reverse":
+                self._kept_back.append(delivery)
+                if mishap.last:
+                    self._start_kept_back()
+
+    def _start_kept_back(self) -> None:
+        kept_back, self._kept_back = self._kept_back, []
+        if kept_back:
+            self._start(*reversed(kept_back))
 
     def _start(self, *deliveries: Delivery) -> None:
         """Deliver in the background, several one after the other."""
+        waiting = list(deliveries)
 
         async def deliver() -> None:
-            for each in deliveries:
-                await self._deliver(each)
+            while waiting:
+                async with self._slots:
+                    await self._deliver(waiting.pop(0))
 
-        self.queued += len(deliveries)
-        task = asyncio.get_running_loop().create_task(deliver())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._keep(deliver(), waiting)
 
-    def synchronous(self, event: Event) -> list[Delivery]:
-        """Return the messages that an event causes while its transaction is open, by stage and rank."""
-        return sorted(self._wanted(event, system.SYNCHRONOUS), key=lambda each: each.subscription.step["stage"])
+    def _keep(self, work: Coroutine[Any, Any, T], waiting: list[Delivery]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks[task] = waiting
+        task.add_done_callback(self._tasks.pop)
+        return task
 
-    async def call(self, deliveries: Iterable[Delivery]) -> str | None:
+    async def _deliver(self, delivery: Delivery) -> None:
+        self._jobs.start(delivery.job)
+        problem, tries = await self._send(delivery)
+        self._jobs.end(delivery.job, problem, tries, keep=not delivery.subscription.step["asyncautodelete"])
+
+    # synchronous steps
+
+    def synchronous(self, events: Iterable[Event]) -> list[Delivery]:
+        """Return the messages that events cause while their transaction is open: event by event, by stage and rank."""
+        return list(self._wanted(events, system.SYNCHRONOUS))
+
+    async def call(self, deliveries: Sequence[Delivery]) -> str | None:
         """Post the messages of synchronous steps one after the other; returns what went wrong with the first bad one."""
-        for delivery in deliveries:
-            problem, _ = await self._send(delivery)
-            if problem is not None:
-                self.failed += 1
-                return problem
-            self.delivered += 1
-        return None
 
-    def _wanted(self, event: Event, mode: int) -> list[Delivery]:
-        found = []
-        for subscription in self._current():
-            if subscription.step["mode"] == mode and subscription.wants(event):
-                content, stripped = body(event, subscription.step, subscription.images)
-                found.append(Delivery(subscription, event, content, stripped))
-        return found
+        async def post() -> str | None:
+            for each in deliveries:
+                problem, _ = await self._send(each)
+                if problem is not None:
+                    return problem
+            return None
+
+        task = self._keep(post(), [])
+        self._calls.add(task)
+        try:
+            await asyncio.wait((task,))
+        finally:
+            self._calls.discard(task)
+            task.cancel()
+        return "The webhook call was given up." if task.cancelled() else task.result()
+
+    def give_up(self) -> None:
+        """Let nobody wait for synchronous steps any more."""
+        for task in self._calls:
+            task.cancel()
+
+    # both
+
+    def _wanted(self, events: Iterable[Event], mode: int) -> Iterator[Delivery]:
+        subscriptions = [each for each in self._current() if each.step["mode"] == mode]
+        if not subscriptions:
+            return
+        for event in events:
+            for subscription in subscriptions:
+                if subscription.wants(event):
+                    job = new_id() if mode == system.ASYNCHRONOUS else NOBODY
+                    message = body(event, subscription.step, subscription.images, job, iso=self._iso_dates)
+                    yield Delivery(subscription, event, *message, job)
 
     async def idle(self) -> None:
         """Return once nothing is queued or in flight, also what deliveries themselves cause."""
         while True:
-            if backwards := self.mishaps.take():
-                self._start(*backwards)
+            self._start_kept_back()
             if not self._tasks:
                 return
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(list(self._tasks))
 
     def reset(self) -> None:
         """Drop what is queued or in flight and count from zero."""
-        for task in self._tasks:
+        self._kept_back.clear()
+        for task, waiting in self._tasks.items():
+            waiting.clear()
             task.cancel()
         self.delivered = self.failed = 0
-        self.mishaps = Mishaps()
 
     async def aclose(self) -> None:
-        """Drop what is queued or in flight and close the connections."""
+        """Drop what is queued or in flight, say so in the system jobs, and close the connections."""
         self.reset()
         await self.idle()
+        if not self._store.closed:
+            self._jobs.cancel()
         if self._client is not None:
             await self._client.aclose()
             self._client = None
@@ -185,34 +228,26 @@ class Webhooks:
             self._store.changed.clear()
         return self._subscriptions
 
-    async def _deliver(self, delivery: Delivery) -> None:
-        waiting = True
+    async def _send(self, delivery: Delivery) -> tuple[str | None, int]:
+        """Post a message, counting it; returns what went wrong and the number of tries."""
+        self.inflight += 1
         try:
-            async with self._slots:
-                self.queued -= 1
-                self.inflight += 1
-                waiting = False
-                problem, tries = await self._send(delivery)
+            problem, tries = await self._post(delivery)
         finally:
-            if waiting:
-                self.queued -= 1
-            else:
-                self.inflight -= 1
+            self.inflight -= 1
         if problem is None:
             self.delivered += 1
         else:
             self.failed += 1
-        if problem is not None or not delivery.subscription.step["asyncautodelete"]:
-            self._note(delivery, problem, tries)
+        return problem, tries
 
-    async def _send(self, delivery: Delivery) -> tuple[str | None, int]:
-        """Post a message, once more after 502, 503 and 504; returns what went wrong and the number of tries."""
+    async def _post(self, delivery: Delivery) -> tuple[str | None, int]:
+        """Post a message, once more after 502, 503 and 504."""
         if self._client is None:
             self._client = httpx.AsyncClient(
                 transport=self._transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
             )
-        event, endpoint = delivery.event, delivery.subscription.endpoint
-        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        event, url = delivery.event, delivery.subscription.url
         headers = {
             "Content-Type": "application/json",
             "x-ms-dynamics-organization": system.ORGANIZATION_NAME,
@@ -226,7 +261,7 @@ class Webhooks:
         problem = ""
         for tries in (1, 2):
             try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
+                async with self._timeout(TIMEOUT_SECONDS):
                     answered = await self._client.post(url, content=delivery.content, headers=headers)
             except Exception as error:  # noqa: BLE001 - whatever the receiver or its transport does is a failed delivery
                 return f"The webhook call failed: {type(error).__name__}.", tries
@@ -237,49 +272,24 @@ class Webhooks:
                 return problem, tries
         return problem, 2
 
-    def _note(self, delivery: Delivery, problem: str | None, tries: int) -> None:
-        """Keep a system job: failed ones always, others where the step keeps them."""
-        event, step = delivery.event, delivery.subscription.step
-        values: Row = {
-            "name": step["name"],
-            "operationtype": 1,
-            "messagename": event.message,
-            "primaryentitytype": event.table.name,
-            "correlationid": event.origin.correlation,
-            "depth": 1,
-            "retrycount": tries - 1,
-            "message": problem,
-            "friendlymessage": problem,
-            "startedon": now(),
-            "completedon": now(),
-            "owningextensionid": step["sdkmessageprocessingstepid"],
-            "statecode": 3,
-            "statuscode": 30 if problem is None else 31,
-        }
-        jobs = self._store.metadata.tables["asyncoperation"]
-        if event.message != "Delete" and event.table.name in jobs.columns["regardingobjectid"].targets:
-            values |= {"regardingobjectid": event.id, "regardingobjectid@table": event.table.name}
-        with self._store.transaction():
-            Records(self._store).create(jobs, Changes(values), Origin())
-
 
 def _subscriptions(store: Store) -> list[Subscription]:
     """Read the enabled steps with what they refer to."""
     tables = store.metadata.tables
     found = []
-    for step in store.query('SELECT * FROM "sdkmessageprocessingstep" WHERE "statecode" = 0 ORDER BY "rank"', []):
+    sql = 'SELECT * FROM "sdkmessageprocessingstep" WHERE "statecode" = 0 ORDER BY "stage", "rank"'
+    for step in store.query(sql, []):
         endpoint = store.get(tables["serviceendpoint"], step["eventhandler"])
         message = store.get(tables["sdkmessage"], step["sdkmessageid"])
         chosen = step["sdkmessagefilterid"]
         narrowed = store.get(tables["sdkmessagefilter"], chosen) if chosen else None
         if endpoint is None or message is None:
             continue
-        if httpx.URL(endpoint["url"]).port not in _PORTS:
-            _log.warning(
-                "Dataverse posts to ports 80 and 443 only, not to the port of the endpoint %s", endpoint["name"]
-            )
+        if odd_port(endpoint["url"]):
+            _log.warning("%s: the endpoint %s has another", PORT_RULE, endpoint["name"])
         sql = 'SELECT * FROM "sdkmessageprocessingstepimage" WHERE "sdkmessageprocessingstepid" = ?'
         images = store.query(sql, [step["sdkmessageprocessingstepid"]])
         table = narrowed["primaryobjecttypecode"] if narrowed else None
-        found.append(Subscription(step, endpoint, message["name"], table, tuple(images)))
+        url = httpx.URL(endpoint["url"]).copy_merge_params({"code": endpoint["authvalue"]})
+        found.append(Subscription(step, url, message["name"], table, tuple(images)))
     return found

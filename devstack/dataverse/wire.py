@@ -157,10 +157,11 @@ def _no_constant(name: str) -> NoReturn:
 
 def dumps(document: Any) -> bytes:
     """Write JSON; a Decimal keeps its digits."""
-    return orjson.dumps(document, default=_exact)
+    return orjson.dumps(document, default=exact)
 
 
-def _exact(value: object) -> orjson.Fragment:
+def exact(value: object) -> orjson.Fragment:
+    """Write a Decimal with its digits; raises TypeError for anything else that is no JSON."""
     if isinstance(value, Decimal):
         return orjson.Fragment(format(value, "f").encode())
     raise TypeError(type(value).__name__)
@@ -173,9 +174,7 @@ def answer(status: int, document: Any, headers: Mapping[str, str] | None = None)
 
 def refusal(error: DataverseError, work: Work = ONE_OPERATION) -> Answer:
     """Answer with the error object."""
-    answered = answer(
-        error.status, {"error": {"code": error.code, "message": error.message}}, {"REQ_ID": str(uuid.uuid4())}
-    )
+    answered = answer(error.status, error.document, {"REQ_ID": str(uuid.uuid4()), **error.headers})
     answered.work = work
     return answered
 

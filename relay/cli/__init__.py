@@ -14,7 +14,7 @@ from importlib import import_module
 from relay import __version__
 from relay.errors import RelayError
 
-COMMANDS = ("demo", "up", "preview", "maps", "explain")
+COMMANDS = ("demo", "up", "emulator", "preview", "maps", "explain")
 
 
 def build_parser() -> argparse.ArgumentParser:

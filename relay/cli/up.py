@@ -19,7 +19,7 @@ _LAST_PORT = 65535
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--port", type=_port, default=7071, help="port of the functions; 0 picks a free one (7071)")
+    parser.add_argument("--port", type=port, default=7071, help="port of the functions; 0 picks a free one (7071)")
     parser.add_argument("--dataverse", default="emulator", metavar="URL|emulator", help="org to use (emulator)")
     parser.add_argument("--fhir", default="embedded", metavar="URL|embedded|hapi", help="FHIR server to use (embedded)")
     parser.add_argument("--store", type=Path, help="folder of the local store (RELAY_STORE, else a new one)")
@@ -28,7 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
+    """Read a port; 0 stands for a free one."""
     if not text.isascii() or not text.isdigit() or int(text) > _LAST_PORT:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (valid: 0 to {_LAST_PORT})")
     return int(text)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from relay.dataverse.errors import DataverseRefusal
 from relay.dataverse.lanes import Lanes
 from relay.errors import Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
+from relay.inbound.ahead import look_ahead
 from relay.inbound.apply import Applier
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
@@ -27,7 +28,7 @@ from relay.inbound.plan import PlanOptions, plan, rows_meant
 from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
-from relay.inbound.windows import windows
+from relay.inbound.windows import Ties, windows
 from relay.mapping.load import MapSet
 from relay.mapping.model import Draft, Issue
 from relay.mapping.rename import tables_of
@@ -63,6 +64,15 @@ class Carried:
     reports: list[Report]
     open: tuple[str, ...]
     written: tuple[RowWritten, ...] = ()
+
+
+@dataclass(slots=True)
+class Progress:
+    """What is done of a bundle, window after window: it stays done, whatever ends the next one."""
+
+    reports: dict[int, Report] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    written: list[RowWritten] = field(default_factory=list)
 
 
 class Carrier:
@@ -104,29 +114,36 @@ class Carrier:
             identifier_rows=settings.writeback == "inline" and settings.identifier_rows == "relay",
         )
 
-    async def carry(self, incoming: Incoming, tag: str, sent: SentBodies | None = None) -> Carried:
-        """Carry out every entry that can be and say what became of each.
+    async def carry(
+        self, incoming: Incoming, tag: str, sent: SentBodies | None = None, progress: Progress | None = None
+    ) -> Carried:
+        """Carry out every entry that can be and say what became of each; `progress` is filled on the way.
 
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
+        progress = progress or Progress()
         try:
-            return await self._carry(incoming, tag, sent)
+            return await self._carry(incoming, tag, sent, progress)
         except NamesRead:  # a second time is left to the queue
-            return await self._carry(incoming, tag, sent)
+            return await self._carry(incoming, tag, sent, progress)
 
-    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None) -> Carried:
+    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None, progress: Progress) -> Carried:
         reports, drafts = self.translate(incoming)
-        still_open: list[str] = []
-        written: list[RowWritten] = []
-        for window in windows(drafts, self._settings.window, self._settings.source_name):
+        for number, report in progress.reports.items():  # before the names were read
+            reports[number] = report
+            del drafts[number]
+        known = await self._look_ahead(drafts)
+        for window in windows(drafts, self._settings.window, self._settings.source_name, known):
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag)
-            still_open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
-            written += done.written
+            progress.written += done.written
+            progress.open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
             if done.busy:  # what comes after it may refer to it
                 raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
-        return Carried([reports[entry.index] for entry in incoming.entries], tuple(still_open), tuple(written))
+            progress.reports |= {number: reports[number] for number in window}
+        told = [reports[entry.index] for entry in incoming.entries]
+        return Carried(told, tuple(progress.open), tuple(progress.written))
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""
@@ -189,7 +206,7 @@ class Carrier:
             located.agreed = await self._agreements(pending.values(), located)
             planned = plan(pending, located, self._maps, options)
             applied = await self._applier.apply(planned, tag, again=turn > 0)
-            # Nothing of a busy one is written, so it has no row yet that a resource could be told of.
+            # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
             there = [each.planned for each in applied.raced.values() if each.written]
@@ -221,12 +238,22 @@ class Carrier:
         done.written = tuple(rows)
         return done
 
+    async def _look_ahead(self, drafts: Mapping[int, Draft]) -> Ties | None:
+        """Find out what has to stay together of a bundle that does not fit a window."""
+        if len(drafts) <= self._settings.window:
+            return None
+        return await self._named(drafts, look_ahead(drafts, self._locator.read))
+
     async def _locate(self, pending: Mapping[int, Draft], chosen: Mapping[tuple[str, str], None]) -> Located:
+        return await self._named(pending, self._locator.locate(list(pending.values()), chosen))
+
+    async def _named(self, drafts: Mapping[int, Draft], reading: Awaitable[T]) -> T:
+        """Await a reading; where the org does not know a name in it, ask for the names. Raises NamesRead if they are others."""
         try:
-            return await self._locator.locate(list(pending.values()), chosen)
+            return await reading
         except DataverseRefusal as error:
             if error.code in UNKNOWN:
-                await self._ask_names(pending)
+                await self._ask_names(drafts)
             raise
 
     async def _ask_names(self, pending: Mapping[int, Draft]) -> None:

@@ -53,8 +53,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What came in one body; `type` is Bundle.type, `resource` for a single resource, or `ndjson`."""
+    """What came in one body; `type` is Bundle.type, `resource` for a single resource, or `ndjson`.
+
+    `size` is that of its text, in characters: what a gzip body says of itself may be wrong.
+    """
 
     type: str
     entries: tuple[Entry, ...]
     tag: str = ""
+    size: int = 0

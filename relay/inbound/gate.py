@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -54,6 +57,19 @@ class Gate:
         self._inside -= 1
         self._admit()
 
+    @contextmanager
+    def inside(self, size: int) -> Iterator[Turn]:
+        """Hold a place that `enter` gave, and give it back in the end."""
+        turn = Turn(self, size)
+        try:
+            yield turn
+        finally:
+            self.leave(turn.size)
+
+    def grow(self, more: int) -> None:
+        """Count more bytes of work that is in; nobody is put out for them, and fewer come in."""
+        self._held += more
+
     def _fits(self, size: int) -> bool:
         return not self._inside or self._held + size <= self._most
 
@@ -69,8 +85,25 @@ class Gate:
                 place.set_result(None)
 
 
+@dataclass(slots=True)
+class Turn:
+    """A place inside the gate, and how many bytes it stands for."""
+
+    gate: Gate
+    size: int
+
+    def weigh(self, found: int) -> None:
+        """Let the place stand for the bytes that were found, if they are more than was thought."""
+        if found > self.size:
+            self.gate.grow(found - self.size)
+            self.size = found
+
+
 def weight(body: bytes, most: int) -> int:
-    """Return how many bytes a body holds, of gzip what its last member says of itself, at most `most`."""
+    """Return how many bytes a body holds, of gzip what its last member says of itself, at most `most`.
+
+    A body of several members holds more than that, and is known only once it is read.
+    """
     if not body.startswith(_GZIP_MAGIC):
         return len(body)
     return max(len(body), min(int.from_bytes(body[-4:], "little"), most))

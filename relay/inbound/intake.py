@@ -64,8 +64,8 @@ def read_bundle(
     if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
         raise Refused("the JSON is not a FHIR resource: it has no valid resourceType", code="not-fhir")
     if kind == "Bundle":
-        return _bundle(sent, limits, tag)
-    return Incoming("resource", (_resource_entry(Entry(0, sent, key=_key(sent)), at=kind),), tag)
+        return replace(_bundle(sent, limits, tag), size=len(text))
+    return Incoming("resource", (_resource_entry(Entry(0, sent, key=_key(sent)), at=kind),), tag, len(text))
 
 
 def read_ndjson(
@@ -92,7 +92,7 @@ def read_ndjson(
             if len(text) >= large and entry.sent is not None:
                 entry = replace(entry, sent=Piece(text, value_start(text, start), wrapped=False))
             entries.append(entry)
-    return Incoming("ndjson", settle(entries), tag)
+    return Incoming("ndjson", settle(entries), tag, len(text))
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, int]]:

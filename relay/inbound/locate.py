@@ -97,6 +97,12 @@ class Locator:
         await self._read(self._late([each for each, _ in lost], remade, located))
         return located
 
+    async def read(self, wanted: Wanted) -> Located:
+        """Read what is wanted, and nothing else; raises Transient when Dataverse is away or busy."""
+        located = Located()
+        await self._read(self._reads(wanted, located))
+        return located
+
     async def _read(self, reads: Iterable[tuple[Request, Fold]]) -> None:
         listed = list(reads)
         for chunk in (listed[start : start + MAX_OPERATIONS] for start in range(0, len(listed), MAX_OPERATIONS)):

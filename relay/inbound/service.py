@@ -14,8 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
-from relay.inbound.carry import Carrier
-from relay.inbound.gate import Gate, weight
+from relay.inbound.carry import Carrier, Progress
+from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import read_text
 from relay.inbound.outcome import http_status, operation_outcome, render_outcome
@@ -33,7 +33,8 @@ OUTCOMES = "relay-outcomes"
 DROPPED_OUTCOMES = "bundles-outcome"
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
-WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn, less than it stays invisible for
+WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn at first, twice as many whenever it comes again
+LONGEST_PATIENCE = 120.0  # of the functionTimeout in host.json it leaves the larger part to the work
 LONGEST_TYPE = 200  # characters of a content type; no type that is taken has as many
 TURN_AGAIN = timedelta(seconds=5)  # when a message asks for its turn again
 
@@ -46,7 +47,8 @@ log = logging.getLogger(__name__)
 class Job:
     """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
 
-    `name` is the dropped file's name in container `bundles`, for the outcome beside it.
+    `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
+    turned away because others were in work.
     """
 
     id: str
@@ -57,6 +59,12 @@ class Job:
     first: str = ""
     spent: tuple[int, int, int] = (0, 0, 0)
     size: int = 0
+    turned: int = 0
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait for a turn: the longer the oftener it was turned away, so that nobody is for ever."""
+        return min(WORKERS_PATIENCE * 2.0 ** min(self.turned, 10), LONGEST_PATIENCE)
 
     def after(self, meter: Meter) -> Job:
         """Return the job with what its tries have cost so far: calls to Dataverse, to FHIR, milliseconds waited."""
@@ -117,20 +125,19 @@ class Inbound:
             if not await self._gate.enter(job.size, within=PATIENCE):
                 await self._accept(_shortened(job), body)
                 return Reply(202, job=job.id)
-            try:
-                return await self._take(job, body, respond_async=respond_async)
-            finally:
-                self._gate.leave(job.size)
+            with self._gate.inside(job.size) as turn:
+                return await self._take(job, body, turn, respond_async=respond_async)
         except Refused as refused:
             return Reply(refused.status, operation_outcome(refused, refused.status))
         except StoreUnavailable:
             log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
             return _unavailable()
 
-    async def _take(self, job: Job, body: bytes, *, respond_async: bool) -> Reply:
+    async def _take(self, job: Job, body: bytes, turn: Turn, *, respond_async: bool) -> Reply:
         """Read a body whose turn it is, accept it, and carry it out unless that is for the worker; raises Refused."""
         incoming, sent = self._read(job, body)
-        job = _shortened(job)
+        turn.weigh(incoming.size)
+        job = replace(_shortened(job), size=turn.size)
         if respond_async or len(body) > self._settings.async_over_bytes:
             await self._accept(job, body)
             return Reply(202, job=job.id)
@@ -204,15 +211,16 @@ class Inbound:
     async def work(self, text: str) -> None:
         """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
         job = _load(text)
-        if not await self._gate.enter(job.size, within=WORKERS_PATIENCE):
-            await self._store.send(QUEUE, text, delay=TURN_AGAIN)
+        size = (
+            job.size or self._settings.work_bytes
+        )  # of a message of an earlier version it is not known: it goes alone
+        if not await self._gate.enter(size, within=job.patience):
+            await self._store.send(QUEUE, _dump(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
             return
-        try:
-            await self._work(job)
-        finally:
-            self._gate.leave(job.size)
+        with self._gate.inside(size) as turn:
+            await self._work(job, turn)
 
-    async def _work(self, job: Job) -> None:
+    async def _work(self, job: Job, turn: Turn) -> None:
         if await self._outcome(job.id) is not None:
             await self._store.delete_blob(PAYLOADS, job.id)
             return
@@ -222,6 +230,8 @@ class Inbound:
         meter = Meter(*job.spent)
         try:
             incoming, sent = self._read(job, body)
+            turn.weigh(incoming.size)
+            job = replace(job, size=turn.size)
             await self._carry(job, incoming, sent, meter)
         except StoreUnavailable:
             raise
@@ -290,8 +300,13 @@ class Inbound:
         except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
             raise Transient("the maps cannot be used", code="maps") from error
         await self._ledger.begin(job.tag)
-        with metered(meter):
-            carried = await carrier.carry(incoming, job.tag, sent)
+        progress = Progress()
+        try:
+            with metered(meter):
+                carried = await carrier.carry(incoming, job.tag, sent, progress)
+        except RelayError:  # what is written stays written, and the next try finds it unchanged
+            await self._written.put(job.id, self._now(), progress.written)
+            raise
         await self._ledger.finish(job.tag, carried.open)
         await self._written.put(job.id, self._now(), carried.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)

@@ -1,4 +1,7 @@
-"""A user who saves again while the first change is under way: FHIR ends with what the row holds, and no conflict is told."""
+"""A user who saves again while the first change is under way: FHIR ends with what the row holds, and no conflict is told.
+
+Within a process the two events wait for each other, so the second is another process's.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ async def saved(w: World, guid: str, name: str) -> str:
 
 
 def after_the_put(w: World, kill: bool = False) -> list[str]:
-    """Do what is in the list, once, when the PUT is done and nothing is noted of it; or die."""
+    """Do what is in the list, once and in another process, when the PUT is done and nothing is noted of it; or die."""
     messages: list[str] = []
 
     async def hook(request: httpx.Request) -> None:
@@ -31,7 +34,7 @@ def after_the_put(w: World, kill: bool = False) -> list[str]:
             if kill:
                 raise Kill
             for each in messages:
-                await w.relay.writebacks.handle(each)
+                await w.beside().writebacks.handle(each)
 
     w.to_fhir.after.append(hook)
     return messages
@@ -45,7 +48,7 @@ async def test_the_second_save_is_through_before_the_first(tmp_path: Path, rule:
         first = await saved(w, guid, "First")
 
         async def second() -> None:
-            await w.relay.writebacks.handle(await saved(w, guid, "Second"))
+            await w.beside().writebacks.handle(await saved(w, guid, "Second"))
 
         once(w.to_fhir, lambda request: request.method == "PUT", second)
         await w.relay.writebacks.handle(first)
@@ -74,7 +77,7 @@ async def test_a_change_that_is_taken_back(tmp_path: Path) -> None:
         first = await saved(w, guid, "First")
 
         async def second() -> None:
-            await w.relay.writebacks.handle(await saved(w, guid, "Lindqvist"))
+            await w.beside().writebacks.handle(await saved(w, guid, "Lindqvist"))
 
         once(w.to_fhir, lambda request: request.method == "PUT", second)
         await w.relay.writebacks.handle(first)

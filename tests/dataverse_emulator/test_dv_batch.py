@@ -1,4 +1,7 @@
-"""`$batch`: order, change sets, Content-IDs, stopping and going on, and bodies that cannot be read."""
+"""`$batch`: order, change sets, Content-IDs, stopping and going on, and bodies that cannot be read.
+
+Docs: webapi/execute-batch-operations-using-web-api.md.
+"""
 
 from __future__ import annotations
 
@@ -155,7 +158,9 @@ async def test_stopping_at_the_first_error(api: httpx.AsyncClient) -> None:
     content = batch(part(f"GET contacts({ID})"), part("POST contacts", {"lastname": "never"}))
     answer = await post(api, content)
     assert answer.status_code == 404
-    assert [reply[0] for reply in replies(answer)] == [404]
+    ((status, headers, body),) = replies(answer)  # type: ignore[misc]
+    assert (status, body["error"]["code"]) == (404, "0x80040217")
+    assert headers["REQ_ID"]
     assert await count(api) == 0
 
 
@@ -271,7 +276,7 @@ GOOD = batch(part("POST contacts", {"lastname": "Doe"}))
         GOOD.replace("Content-Transfer-Encoding: binary", "Content-Transfer-Encoding: base64"),
         GOOD.replace("POST contacts HTTP/1.1", "POST"),
         GOOD.replace("POST contacts", "BREW contacts"),
-        GOOD.replace("POST contacts", "POST contacts?$select=last name"),
+        GOOD.replace("POST contacts HTTP/1.1", "POST  HTTP/1.1"),
         GOOD.replace("Content-Type: application/http", "no header"),
         GOOD.replace("application/json; type=entry", "application/json\r\nContent-Length: many"),
         batch(change_set(part("GET contacts", content_id="1"))),
@@ -296,6 +301,21 @@ async def test_a_batch_is_multipart_mixed(api: httpx.AsyncClient, kind: str) -> 
     """Any other content type, or none with a boundary, is 400."""
     answer = await api.post("$batch", content=GOOD, headers={"Content-Type": kind})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80060888")
+
+
+async def test_a_boundary_may_be_bare(api: httpx.AsyncClient) -> None:
+    """The boundary stands in quotes or not, of the batch and of a change set."""
+    content = batch(change_set(part("POST contacts", {}, content_id="1")).replace('"', "", 2))
+    answer = await post(api, content, **{"Content-Type": "multipart/mixed; boundary=batch_1"})
+    assert [reply[0][0] for reply in replies(answer)] == [204]  # type: ignore[index]
+
+
+async def test_what_ran_before_the_failure_stands(api: httpx.AsyncClient) -> None:
+    """The batch is no transaction: what came before the first failure is done and told, what follows is neither."""
+    content = batch(part("POST contacts", {}), part("POST contacts", {"nothing": 1}), part("POST contacts", {}))
+    answer = await post(api, content)
+    assert (answer.status_code, [reply[0] for reply in replies(answer)]) == (400, [204, 400])
+    assert await count(api) == 1
 
 
 async def test_a_thousand_requests_are_enough(api: httpx.AsyncClient) -> None:
@@ -334,3 +354,11 @@ async def test_six_hundred_operations_are_quick(api: httpx.AsyncClient) -> None:
     ]
     assert (await post(api, batch(*sets))).status_code == 200
     assert (await count(api), await count(api, "prefix_patientidentifiers")) == (200, 400)
+
+
+async def test_a_url_may_have_blanks(api: httpx.AsyncClient) -> None:
+    """A part's URL may hold blanks as they are, as Microsoft's own SDK writes its filters."""
+    await api.post("contacts", json={"lastname": "de la Cruz"})
+    answer = await post(api, batch(part("GET contacts?$select=lastname&$filter=lastname eq 'de la Cruz'")))
+    assert answer.status_code == 200
+    assert '"lastname":"de la Cruz"' in answer.text

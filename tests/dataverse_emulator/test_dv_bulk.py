@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -128,6 +129,7 @@ async def test_a_key_column_in_the_body_too_fails_creates_only(api: httpx.AsyncC
         [{"@odata.type": "Microsoft.Dynamics.CRM.account", "contactid": FIRST}],
         [{"@odata.type": TYPE, "contactid": FIRST, "@odata.id": 5}],
         [{"@odata.type": TYPE, "contactid": FIRST, "@odata.id": "accounts(accountid=x)"}],
+        [{"@odata.type": TYPE, "@odata.id": f"accounts({FIRST})"}],
         [{"@odata.type": TYPE, "contactid": FIRST, "nosuchcolumn": 1}],
     ],
 )
@@ -211,3 +213,51 @@ async def test_conditions_and_other_methods(api: httpx.AsyncClient) -> None:
     assert answer.status_code == 200
     byid = contact(**{"@odata.id": f"contacts({FIRST})"})
     assert (await act(api, "UpsertMultiple", byid)).status_code == 501
+
+
+async def test_an_upsert_is_a_create_or_an_update(app: Emulator, api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """Each row of UpsertMultiple raises Create where it is made and Update where it is there."""
+    await act(api, "CreateMultiple", contact(contactid=FIRST))
+    await register(api)
+    await register(api, message="Update")
+    await act(api, "UpsertMultiple", contact(contactid=FIRST, lastname="a"), contact(contactid=SECOND), by_key("p1"))
+    await app.webhooks.idle()
+    names = sorted(request.headers["x-ms-dynamics-request-name"] for request in receiver.requests)
+    assert names == ["Create", "Create", "Update"]
+
+
+async def test_steps_are_passed_over(app: Emulator, api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """The headers that leave custom logic out count for every row of a bulk action."""
+    await register(api)
+    bypass = {"MSCRM.BypassBusinessLogicExecution": "CustomAsync"}
+    url = "contacts/Microsoft.Dynamics.CRM.CreateMultiple"
+    assert (await api.post(url, json={"Targets": [contact(), contact()]}, headers=bypass)).status_code == 200
+    await app.webhooks.idle()
+    assert receiver.requests == []
+
+
+async def test_a_synchronous_step_that_fails_takes_all_rows_back(api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """A synchronous step is called row by row inside the transaction; one refusal and no row is there."""
+    await register(api, mode=0)
+    receiver.statuses = [200, 500]
+    assert code(await act(api, "CreateMultiple", contact(), contact(), contact())) == (400, "0x80040265")
+    assert len(receiver.requests) == 2
+    assert await names(api) == []
+
+
+async def test_targets_may_refer_to_their_change_set(api: httpx.AsyncClient) -> None:
+    """In a change set a target binds what an earlier request of it created; an error of the action undoes that too."""
+    part = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\nContent-ID: {}\r\n\r\n"
+    line = "POST {} HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{}\r\n"
+    for bind, status in (("$1", 200), ("$7", 400)):
+        target = contact(**{"parentcustomerid_contact@odata.bind": bind})
+        inner = (
+            f"--c\r\n{part.format(1)}{line.format('contacts', json.dumps({'lastname': 'parent'}))}"
+            f"--c\r\n{part.format(2)}"
+            f"{line.format('contacts/Microsoft.Dynamics.CRM.CreateMultiple', json.dumps({'Targets': [target]}))}--c--\r\n"
+        )
+        content = f"--b\r\nContent-Type: multipart/mixed; boundary=c\r\n\r\n{inner}--b--\r\n"
+        answer = await api.post("$batch", content=content, headers={"Content-Type": "multipart/mixed; boundary=b"})
+        assert answer.status_code == status
+        bound = (await api.get("contacts?$filter=_parentcustomerid_value ne null")).json()["value"]
+        assert (len(bound), (await api.get("contacts/$count")).text) == (1, "2")

@@ -1,4 +1,7 @@
-"""Every value is checked against its column: type, length, options, range, state."""
+"""Every value is checked against its column: type, length, options, range, state.
+
+Docs: webapi/compose-http-requests-handle-errors.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition."""
+"""Conditional requests: 404 and 412 by code, versions, and the `null` that is no condition.
+
+Docs: webapi/perform-conditional-operations-using-web-api.md.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,21 @@ async def test_if_none_match_any_creates_only(api: httpx.AsyncClient) -> None:
     assert (await api.patch(URL, json={"lastname": "Doe"}, headers=none)).status_code == 204
     assert told(await api.patch(URL, json={"lastname": "Roe"}, headers=none)) == (412, "0x80040237")
     assert (await api.get(URL)).json()["lastname"] == "Doe"
+    assert (await api.patch(BY_KEY, json={"lastname": "Doe"}, headers=none)).status_code == 204
+    answer = await api.patch(BY_KEY, json={"lastname": "Roe"}, headers=none)
+    assert answer.status_code == 412
+    assert answer.json()["error"] == {
+        "code": "0x80040237",
+        "message": "A record with matching key values already exists.",
+    }
+    assert (await api.get(BY_KEY)).json()["lastname"] == "Doe"
+
+
+async def test_what_is_not_there_cannot_be_deleted(api: httpx.AsyncClient) -> None:
+    """A delete of a missing row is 404, whatever its condition, by id and by key."""
+    for headers in ({}, {"If-Match": "*"}, {"If-Match": 'W/"1"'}):
+        assert told(await api.delete(URL, headers=headers)) == (404, "0x80040217")
+        assert told(await api.delete(BY_KEY, headers=headers)) == (404, "0x80060891")
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
@@ -44,7 +62,12 @@ async def test_a_stale_version_is_refused(api: httpx.AsyncClient, method: str) -
     await api.patch(URL, json={"lastname": "Roe"})
     fresh = (await api.get(URL)).headers["ETag"]
     body = {"lastname": "Poe"} if method == "PATCH" else None
-    assert told(await api.request(method, URL, json=body, headers={"If-Match": stale})) == (412, "0x80060882")
+    answer = await api.request(method, URL, json=body, headers={"If-Match": stale})
+    assert answer.status_code == 412
+    assert answer.json()["error"] == {
+        "code": "0x80060882",
+        "message": "The version of the existing record doesn't match the RowVersion property provided.",
+    }
     assert (await api.request(method, URL, json=body, headers={"If-Match": fresh})).status_code == 204
 
 

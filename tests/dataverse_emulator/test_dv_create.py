@@ -1,4 +1,7 @@
-"""Creating rows: what the answer says, who chooses the primary key, what the server fills in."""
+"""Creating rows: what the answer says, who chooses the primary key, what the server fills in.
+
+Docs: webapi/create-entity-web-api.md.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Alternate keys are unique, whatever the case and however many write at once."""
+"""Alternate keys are unique, whatever the case and however many write at once.
+
+Docs: define-alternate-keys-entity.md.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import pytest
 from devstack.dataverse import Emulator
 from devstack.dataverse.errors import DuplicateRecordEntityKey
 
+NAMES = ("firstname", "lastname")
 URL = "contacts(msemr_azurefhirid='p1')"
 
 
@@ -70,3 +74,42 @@ async def test_a_key_cannot_be_declared_over_duplicates(app: Emulator, api: http
         app.declare_key("contact", "lastname")
     keys = (await api.get("EntityDefinitions(LogicalName='contact')/Keys")).json()["value"]
     assert [key["LogicalName"] for key in keys] == ["fhirid"]
+
+
+async def test_a_composite_key_names_all_its_columns(app: Emulator, api: httpx.AsyncClient) -> None:
+    """The refusal names the columns of the key by their labels; rows that differ in one of them may both be."""
+    app.declare_key("contact", "firstname", "lastname", name="names")
+    for names in (("Ann", "Doe"), ("Ann", "Roe"), ("Ann", None), ("Ann", None)):
+        assert (await api.post("contacts", json=dict(zip(NAMES, names, strict=True)))).status_code == 204
+    answer = await api.post("contacts", json={"firstname": "ANN", "lastname": "doe"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (412, "0x80060892")
+    assert (
+        "Entity Key names violated. A record with the same value for First Name, Last Name already exists."
+        in (answer.json()["error"]["message"])
+    )
+
+
+@pytest.mark.parametrize("action", ["CreateMultiple", "UpsertMultiple"])
+async def test_concurrent_bulk_actions_are_whole(api: httpx.AsyncClient, action: str) -> None:
+    """Of many bulk creates that share one key exactly one takes effect, with all its rows; of the others not one row."""
+    typed = {"@odata.type": "Microsoft.Dynamics.CRM.contact"}
+    bodies = [
+        {"Targets": [{**typed, "lastname": str(number)}, {**typed, "msemr_azurefhirid": "p1", "lastname": str(number)}]}
+        for number in range(10)
+    ]
+    url = f"contacts/Microsoft.Dynamics.CRM.{action}"
+    answers = await asyncio.gather(*(api.post(url, json=body) for body in bodies))
+    assert sorted(answer.is_success for answer in answers) == [False] * 9 + [True]
+    assert {answer.json()["error"]["code"] for answer in answers if not answer.is_success} == {"0x80060892"}
+    rows = (await api.get("contacts?$select=lastname")).json()["value"]
+    winner = next(number for number, answer in enumerate(answers) if answer.is_success)
+    assert [row["lastname"] for row in rows] == [str(winner)] * 2
+
+
+async def test_a_key_is_free_again(api: httpx.AsyncClient) -> None:
+    """A key that a row gave up, or that went with its row, may be taken by another."""
+    first = (await api.post("contacts", json={"msemr_azurefhirid": "p1"})).headers["OData-EntityId"]
+    await api.patch(first, json={"msemr_azurefhirid": None})
+    second = (await api.post("contacts", json={"msemr_azurefhirid": "p1"})).headers["OData-EntityId"]
+    await api.delete(second)
+    assert (await api.post("contacts", json={"msemr_azurefhirid": "p1"})).status_code == 204

@@ -35,6 +35,27 @@ async def test_the_row_is_theirs_and_says_who_did_it(
     assert (context["UserId"], context["InitiatingUserId"]) == (NURSE, me)
 
 
+async def test_reads_are_made_for_them_too(api: httpx.AsyncClient) -> None:
+    """WhoAmI tells the user that it is made for; a read for somebody who is not there is refused."""
+    await api.post("systemusers", json={"systemuserid": NURSE})
+    assert (await api.get("WhoAmI", headers={"MSCRMCallerID": NURSE})).json()["UserId"] == NURSE
+    assert (await api.get("contacts", headers={"MSCRMCallerID": NURSE})).status_code == 200
+    assert (await api.get("contacts", headers={"MSCRMCallerID": ID})).status_code == 403
+
+
+async def test_an_owner_that_is_named_stays(api: httpx.AsyncClient) -> None:
+    """A row made for a user and given to another one is the other one's; the maker and who did it are shown."""
+    for user in (NURSE, OBJECT):
+        await api.post("systemusers", json={"systemuserid": user})
+    body = {"contactid": ID, "ownerid@odata.bind": f"/systemusers({OBJECT})"}
+    assert (await api.post("contacts", json=body, headers={"MSCRMCallerID": NURSE})).status_code == 204
+    await api.patch(f"contacts({ID})", json={"lastname": "x"}, headers={"MSCRMCallerID": OBJECT})
+    row = (await api.get(f"contacts({ID})")).json()
+    me = (await api.get("WhoAmI")).json()["UserId"]
+    assert (row["_ownerid_value"], row["_createdby_value"], row["_createdonbehalfby_value"]) == (OBJECT, NURSE, me)
+    assert (row["_modifiedby_value"], row["_modifiedonbehalfby_value"]) == (OBJECT, me)
+
+
 async def test_a_batchs_header_holds_for_its_parts(api: httpx.AsyncClient) -> None:
     """The header of a batch is that of each of its operations."""
     await api.post("systemusers", json={"systemuserid": NURSE})

@@ -1,4 +1,7 @@
-"""Naming one record in a URL: declared keys only, and no character that the web server refuses."""
+"""Naming one record in a URL: declared keys only, and no character that the web server refuses.
+
+Docs: use-alternate-key-reference-record.md, define-alternate-keys-entity.md.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,15 @@ async def test_forbidden_characters_are_refused(api: httpx.AsyncClient, method: 
     """A key value with a forbidden character is 400, percent-encoded as it may be; no row is made."""
     value = quote(f"a{character}b", safe="")
     answer = await api.request(method, f"contacts(msemr_azurefhirid='{value}')", json={} if method == "PATCH" else None)
-    assert answer.status_code == 400, answer.text
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80060888")
+    assert (await api.get("contacts/$count")).text == "0"
+
+
+async def test_a_forbidden_character_is_refused_in_a_bulk_action(api: httpx.AsyncClient) -> None:
+    """A target that names its record by key has the same forbidden characters."""
+    target = {"@odata.type": "Microsoft.Dynamics.CRM.contact", "@odata.id": "contacts(msemr_azurefhirid='urn:x')"}
+    answer = await api.post("contacts/Microsoft.Dynamics.CRM.UpsertMultiple", json={"Targets": [target]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80060888")
     assert (await api.get("contacts/$count")).text == "0"
 
 

@@ -1,9 +1,14 @@
-"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets."""
+"""Lookups: bound by GUID, key or URL, cleared by null, case-sensitive, one of several targets.
+
+Docs: webapi/associate-disassociate-entities-using-web-api.md, webapi/web-api-navigation-properties.md, webapi/multitable-lookup.md.
+"""
 
 from __future__ import annotations
 
 import httpx
 import pytest
+
+from devstack.dataverse import Emulator
 
 ID = "11111111-2222-3333-4444-555555555555"
 OTHER = "99999999-2222-3333-4444-555555555555"
@@ -55,6 +60,72 @@ async def test_references_can_be_set_and_cleared(api: httpx.AsyncClient) -> None
     assert (await api.get(f"{CHILD}/prefix_Patient")).json()["lastname"] == "Doe"
     assert (await api.delete(url)).status_code == 204
     assert (await api.get(f"{CHILD}/prefix_Patient")).status_code == 204
+
+
+COLLECTION = "prefix_patientidentifier_prefix_Patient_contact"
+
+
+@pytest.mark.parametrize("parent", [f"contacts({ID})", "contacts(msemr_azurefhirid='p1')"])
+@pytest.mark.parametrize("slash", ["", "/", "http://org/api/data/v9.2/"])
+async def test_a_row_is_added_to_a_collection(api: httpx.AsyncClient, parent: str, slash: str) -> None:
+    """POST to a collection's $ref lets the row that it names look the parent up: an update of that row."""
+    before = (await api.patch(CHILD, json={}, headers={"Prefer": "return=representation"})).headers["ETag"]
+    answer = await api.post(f"{parent}/{COLLECTION}/$ref", json={"@odata.id": slash + CHILD})
+    assert (answer.status_code, answer.content) == (204, b"")
+    row = (await api.get(CHILD)).json()
+    assert (row["_prefix_patient_value"], row["@odata.etag"] == before) == (ID, False)
+
+
+@pytest.mark.parametrize(
+    ("request_line", "body", "refusal"),
+    [
+        (f"POST contacts({MISSING})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (404, "0x80040217")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (404, "0x80040217")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": f"contacts({ID})"}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": 5}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {}, (400, "0x80048d19")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": "contacts"}, (400, "0x80060888")),
+        (f"POST contacts({ID})/{COLLECTION}/$ref", {"@odata.id": "$1"}, (400, "0x80060888")),
+        (f"PUT contacts({ID})/{COLLECTION}/$ref", {"@odata.id": CHILD}, (405, "0x80060888")),
+        (f"POST contacts({ID})/parentcustomerid_contact/$ref", {"@odata.id": CHILD}, (405, "0x80060888")),
+        (f"PUT contacts({ID})/parentcustomerid_contact/$ref", {}, (400, "0x80048d19")),
+    ],
+)
+async def test_references_that_cannot_be(
+    api: httpx.AsyncClient, request_line: str, body: dict[str, object], refusal: tuple[int, str]
+) -> None:
+    """A $ref request names one row that is there, of the right table, by the method that its property has."""
+    answer = await api.request(*request_line.split(), json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == refusal
+
+
+async def test_a_reference_is_set_by_key(api: httpx.AsyncClient) -> None:
+    """PUT to a lookup's $ref names the record by alternate key as well; a key that nothing has is 404 and changes nothing."""
+    url = f"{CHILD}/prefix_Patient/$ref"
+    await api.patch(CHILD, json={})
+    assert (await api.put(url, json={"@odata.id": "contacts(msemr_azurefhirid='p1')"})).status_code == 204
+    answer = await api.put(url, json={"@odata.id": "contacts(msemr_azurefhirid='nobody')"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "0x80060891")
+    assert (await api.get(CHILD)).json()["_prefix_patient_value"] == ID
+
+
+async def test_bind_by_a_composite_key(app: Emulator, api: httpx.AsyncClient) -> None:
+    """A lookup is bound by all columns of a composite key; by some of them it is 400 with the text of undeclared keys."""
+    app.declare_key("contact", "lastname", "msemr_azurefhirid")
+    bound = "/contacts(lastname='Doe',msemr_azurefhirid='p1')"
+    assert (await api.patch(CHILD, json={"prefix_Patient@odata.bind": bound})).status_code == 204
+    assert (await api.get(CHILD)).json()["_prefix_patient_value"] == ID
+    answer = await api.patch(CHILD, json={"prefix_Patient@odata.bind": "/contacts(lastname='Doe')"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80060888")
+    assert "The key in the request URI is not valid" in answer.json()["error"]["message"]
+
+
+async def test_a_bound_key_is_resolved_when_it_is_written(api: httpx.AsyncClient) -> None:
+    """The lookup keeps the GUID: it stays with the row although the row's key moves on to another."""
+    await api.patch(CHILD, json={"prefix_Patient@odata.bind": "/contacts(msemr_azurefhirid='p1')"})
+    await api.patch(f"contacts({ID})", json={"msemr_azurefhirid": "p2"})
+    await api.post("contacts", json={"msemr_azurefhirid": "p1"})
+    assert (await api.get(CHILD)).json()["_prefix_patient_value"] == ID
 
 
 @pytest.mark.parametrize("name", ["prefix_patient", "PREFIX_PATIENT", "nothing"])

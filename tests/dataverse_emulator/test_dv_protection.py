@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
+from webhook_kit import ROOT, register
 
 from devstack.dataverse import Emulator, create_app
 from devstack.dataverse.protection import Protection
-
-ROOT = "http://org/api/data/v9.2/"
 
 
 class Clock:
@@ -38,9 +39,14 @@ async def org(clock: Clock, **limits: Any) -> AsyncIterator[tuple[Emulator, http
         yield app, api
 
 
-async def ask(api: httpx.AsyncClient, cookie: str = "") -> httpx.Response:
+async def ask(api: httpx.AsyncClient, cookie: str = "", **headers: str) -> httpx.Response:
     api.cookies.clear()
-    return await api.get("WhoAmI", headers={"Cookie": cookie} if cookie else {})
+    return await api.get("WhoAmI", headers={"Cookie": cookie, **headers} if cookie else headers)
+
+
+def bearer(**claims: object) -> str:
+    payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
+    return f"Bearer header.{payload}.signature"
 
 
 def told(answer: httpx.Response) -> tuple[int, str, str | None]:
@@ -77,6 +83,22 @@ async def test_execution_time_in_a_sliding_window() -> None:
         )
         clock.now += 10
         assert (await ask(api)).status_code == 200
+
+
+async def test_a_batch_is_one_request_and_its_time_counts() -> None:
+    """A batch counts as one request; what everything inside takes counts as execution time. Rows in bulk are the same."""
+    clock = Clock()
+    part = "--b\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\nGET contacts HTTP/1.1\r\n\r\n"
+    batch = {"content": part * 4 + "--b--\r\n", "headers": {"Content-Type": "multipart/mixed; boundary=b"}}
+    rows = [{"@odata.type": "Microsoft.Dynamics.CRM.contact"}] * 3
+    async with org(clock, requests=10, execution_ms=1000, operation_ms=50) as (_, api):
+        for answer, left in (
+            (await api.post("$batch", **batch), ("9", "0.80")),  # type: ignore[arg-type]
+            (await api.post("contacts/Microsoft.Dynamics.CRM.CreateMultiple", json={"Targets": rows}), ("8", "0.65")),
+        ):
+            assert answer.status_code == 200
+            names = ("burst-remaining-xrm-requests", "time-remaining-xrm-requests")
+            assert tuple(answer.headers[f"x-ms-ratelimit-{name}"] for name in names) == left
 
 
 async def test_concurrency_bites_at_once() -> None:
@@ -132,6 +154,78 @@ async def test_each_web_server_counts_for_itself() -> None:
         assert (await ask(api, "ARRAffinity=server7")).status_code == 429
 
 
+async def test_each_user_has_a_budget() -> None:
+    """The principal that a token names is the user, whichever token it is; credentials of other kinds are users as they are."""
+    clock = Clock()
+    async with org(clock, requests=1) as (_, api):
+        for first, second in (
+            (bearer(oid="a", nonce=1), bearer(oid="a", nonce=2)),
+            (bearer(appid="b"), bearer(appid="b", exp=5)),
+            ("Bearer x", "Bearer x"),
+            ("Bearer a.W10.c", "Bearer a.W10.c"),
+            (bearer(oid=5), bearer(oid=5)),
+        ):
+            assert (await ask(api, Authorization=first)).status_code == 200
+            assert (await ask(api, Authorization=second)).status_code == 429
+
+
+async def test_a_call_for_somebody_else_is_charged_to_the_caller() -> None:
+    """Acting for another user opens no other budget."""
+    clock = Clock()
+    async with org(clock, requests=1) as (_, api):
+        user = (await ask(api)).json()["UserId"]
+        assert (await ask(api, MSCRMCallerID=user)).status_code == 429
+
+
+async def test_what_is_left_is_told_of_the_server_that_answered() -> None:
+    """A request with the affinity cookie is told what is left on its own server."""
+    clock = Clock()
+    async with org(clock, requests=5, servers=2) as (_, api):
+        left = "x-ms-ratelimit-burst-remaining-xrm-requests"
+        assert [(await ask(api, f"ARRAffinity=server{number}")).headers[left] for number in (1, 1, 0, 1)] == [
+            "4",
+            "3",
+            "4",
+            "2",
+        ]
+
+
+async def test_limits_may_change_while_a_request_runs() -> None:
+    """A request under way when the servers become fewer is answered by the one it had."""
+    gate, entered = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: float) -> None:
+        entered.set()
+        await gate.wait()
+
+    app = create_app(protection=Protection(requests=9, servers=3), call_ms=1, sleep=slow)
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        first = asyncio.create_task(ask(api, "ARRAffinity=server2"))
+        await entered.wait()
+        assert (await api.put("http://org/_emulator/limits", json={"requests": 9})).status_code == 200
+        gate.set()
+        assert (await first).status_code == 200
+
+
+async def test_time_is_what_passed_and_what_was_charged() -> None:
+    """Execution time is the real time of a call and the time that the model of latency adds."""
+    clock = Clock()
+
+    async def webhook(_: httpx.Request) -> httpx.Response:
+        clock.now += 0.3
+        return httpx.Response(200)
+
+    transport = httpx.MockTransport(webhook)
+    app = create_app(
+        webhook_transport=transport, protection=Protection(execution_ms=1000), clock=clock, sleep=clock.sleep
+    )
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        await register(api, mode=0)
+        await api.put("http://org/_emulator/limits", json={"execution_ms": 1000, "call_ms": 200})
+        answer = await api.post("contacts", json={})
+        assert answer.headers["x-ms-ratelimit-time-remaining-xrm-requests"] == "0.50"
+
+
 async def test_hints_and_what_is_left_are_told() -> None:
     """The recommended parallelism and what is left of each budget are headers of every answer, when there are limits."""
     clock = Clock()
@@ -172,3 +266,15 @@ async def test_wrong_limits_are_refused(limits: object, place: str) -> None:
         answer = await api.put("http://org/_emulator/limits", json=limits)
         assert answer.status_code == 400
         assert place in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "cookie", ["a=b; (=)", "ARRAffinity", "ARRAffinity=", "ARRAffinity=server-1", "ARRAffinity=999999999"]
+)
+async def test_a_cookie_that_names_no_server(cookie: str) -> None:
+    """A cookie that cannot be read or names no server that is there is none: the request goes to the next server."""
+    clock = Clock()
+    async with org(clock, requests=1, servers=2) as (_, api):
+        answers = [await ask(api, cookie) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert all("ARRAffinity=server" in answer.headers["Set-Cookie"] for answer in answers)

@@ -1,4 +1,4 @@
-"""Reading rows: $select, $filter, $expand, $orderby, $top, $count and pages."""
+"""Reading rows: $select, $filter, $expand, $orderby, $top, $count and pages (docs: webapi/compose-http-requests-handle-errors.md)."""
 
 from __future__ import annotations
 

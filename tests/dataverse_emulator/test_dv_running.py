@@ -54,6 +54,23 @@ async def test_rows_on_a_file_survive(tmp_path: Path) -> None:
         assert (await api.get("systemusers/$count")).text == "1"
 
 
+async def test_organizations_in_memory_share_nothing() -> None:
+    """Each begins as a copy of the empty one: rows, keys and columns of one are not there in another, nor in a later one."""
+    async with create_app() as one, create_app() as other, client(one) as api, client(other) as theirs:
+        one.declare_key("contact", "lastname", name="byname")
+        del one.metadata.tables["contact"].columns["nickname"]
+        assert (await api.post("contacts", json={"contactid": ID, "lastname": "Doe"})).status_code == 204
+        assert (await api.post("contacts", json={"lastname": "Doe"})).status_code == 412
+        async with create_app() as later, client(later) as last:
+            for each, there in ((other, theirs), (later, last)):
+                assert "nickname" in each.metadata.tables["contact"].columns
+                assert "byname" not in {key.name for key in each.metadata.tables["contact"].keys}
+                for _ in range(2):
+                    assert (await there.post("contacts", json={"lastname": "Doe"})).status_code == 204
+                assert (await there.get(f"contacts({ID})")).status_code == 404
+                assert (await there.get("systemusers/$count")).text == "1"
+
+
 async def test_reset_empties_the_organization(app: Emulator, api: httpx.AsyncClient) -> None:
     """A reset leaves what every organization holds: people, messages and their filters."""
     await api.post("contacts", json={"contactid": ID})

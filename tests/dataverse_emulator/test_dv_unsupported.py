@@ -12,7 +12,6 @@ ID = "11111111-2222-3333-4444-555555555555"
     ("method", "path", "feature"),
     [
         ("POST", "contacts/Microsoft.Dynamics.CRM.DeleteMultiple", "the action DeleteMultiple"),
-        ("GET", "contacts?fetchXml=%3Cfetch/%3E", "the query option fetchXml"),
         ("GET", "contacts?savedQuery=x", "the query option savedQuery"),
         ("GET", "contacts?$apply=groupby((lastname))", "the query option $apply"),
         ("GET", "contacts?$search=x", "the query option $search"),
@@ -32,8 +31,10 @@ ID = "11111111-2222-3333-4444-555555555555"
         ("GET", "contacts?$filter=xs/any(x:x/y eq 1)", "the lambda operator any"),
         ("GET", f"contacts({ID})/Microsoft.Dynamics.CRM.RetrievePrincipalAccess()", "RetrievePrincipalAccess"),
         ("GET", "RetrieveVersion()", "RetrieveVersion"),
+        ("POST", "CreateCustomerRelationships", "CreateCustomerRelationships"),
+        ("POST", "InsertOptionValue", "InsertOptionValue"),
         ("GET", f"GetThings({'x'}='1')", "the function or action GetThings"),
-        ("POST", f"contacts({ID})/prefix_patientidentifier_prefix_Patient_contact/$ref", "below a record"),
+        ("POST", f"contacts({ID})/msemr_link1/lastname", "below a record"),
         ("GET", "/api/data/v9.1/contacts", "any Web API version but v9.2"),
     ],
 )
@@ -81,15 +82,16 @@ async def test_headers_without_an_object_here(api: httpx.AsyncClient, header: di
     assert (await api.get("contacts", headers=header)).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "body",
-    [{"createdby": {"fullname": "x"}}, {"msemr_link1": {}}, {"prefix_patientidentifier_prefix_Patient_contact": []}],
-)
-async def test_deep_insert(api: httpx.AsyncClient, body: dict[str, object]) -> None:
-    """Rows inside rows are 501, and nothing is written."""
-    answer = await api.post("contacts", json=body)
-    assert answer.status_code == 501
-    assert "deep insert" in answer.json()["error"]["message"]
+@pytest.mark.parametrize("body", [{"msemr_link1": {}}, {"prefix_patientidentifier_prefix_Patient_contact": []}])
+async def test_nested_rows_in_updates(api: httpx.AsyncClient, body: dict[str, object]) -> None:
+    """Rows inside rows are for POST alone: in a PATCH and in a bulk action they are 501, and nothing is written."""
+    targets = {"Targets": [{"@odata.type": "Microsoft.Dynamics.CRM.contact", **body}]}
+    for answer in (
+        await api.patch(f"contacts({ID})", json=body),
+        await api.post("contacts/Microsoft.Dynamics.CRM.CreateMultiple", json=targets),
+    ):
+        assert answer.status_code == 501
+        assert "nested rows" in answer.json()["error"]["message"]
     assert (await api.get("contacts/$count")).text == "0"
 
 

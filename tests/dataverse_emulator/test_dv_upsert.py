@@ -1,8 +1,10 @@
-"""PATCH creates or updates, by primary key or by alternate key."""
+"""PATCH creates or updates, by primary key or by alternate key (docs: use-upsert-insert-update-record.md)."""
 
 from __future__ import annotations
 
 import httpx
+
+from devstack.dataverse import Emulator
 
 ID = "11111111-2222-3333-4444-555555555555"
 ROOT = "http://org/api/data/v9.2/"
@@ -40,6 +42,7 @@ async def test_representation_tells_created_from_updated(api: httpx.AsyncClient)
     created = await api.patch(url, json={"lastname": "Doe"}, headers=REPRESENTATION)
     updated = await api.patch(url, json={"lastname": "Roe"}, headers=REPRESENTATION)
     assert (created.status_code, updated.status_code) == (201, 200)
+    assert {each.headers["Preference-Applied"] for each in (created, updated)} == {"return=representation"}
     assert created.json()["contactid"] == updated.json()["contactid"]
     assert created.json()["@odata.etag"] != updated.json()["@odata.etag"]
     assert updated.headers["ETag"] == updated.json()["@odata.etag"]
@@ -105,8 +108,38 @@ async def test_single_columns_can_be_written(api: httpx.AsyncClient) -> None:
     assert (await api.get(f"contacts({ID})/lastname")).status_code == 204
 
 
+async def test_a_single_column_is_a_write_like_any(api: httpx.AsyncClient) -> None:
+    """A single column obeys its limits and the row's version, null clears it, and the body holds `value` alone."""
+    before = (await api.patch(f"contacts({ID})", json={"lastname": "Doe"}, headers=REPRESENTATION)).headers["ETag"]
+    url = f"contacts({ID})/lastname"
+    for body in ({}, {"value": "x", "more": 1}, {"lastname": "x"}, {"value": 5}):
+        answer = await api.put(url, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80048d19")
+    assert (await api.put(url, json={"value": "x" * 51})).json()["error"]["code"] == "0x80044331"
+    assert (await api.put(url, json={"value": "Roe"}, headers={"If-Match": before})).status_code == 204
+    answer = await api.delete(url, headers={"If-Match": before})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (412, "0x80060882")
+    assert (await api.put(url, json={"value": None})).status_code == 204
+    assert (await api.get(f"contacts({ID})")).json()["lastname"] is None
+
+
 async def test_a_key_in_the_url_obeys_its_column(api: httpx.AsyncClient) -> None:
     """A key value that is too long for its column cannot create a row: 0x80044331."""
     answer = await api.patch(f"contacts(msemr_azurefhirid='{'x' * 39}')", json={})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80044331")
     assert (await api.patch(f"contacts(msemr_azurefhirid='{'x' * 38}')", json={})).status_code == 204
+
+
+async def test_a_composite_key_is_copied_where_the_body_leaves_it(app: Emulator, api: httpx.AsyncClient) -> None:
+    """Each column of a key in the URL is written on create, but for those that the body names; none is changed on update."""
+    app.declare_key("contact", "firstname", "emailaddress1")
+    url = "contacts(firstname='Ann',emailaddress1='a@b.c')"
+    await api.patch(url, json={"firstname": "Anne"})
+    row = (await api.get("contacts?$select=firstname,emailaddress1")).json()["value"][0]
+    assert (row["firstname"], row["emailaddress1"]) == ("Anne", "a@b.c")
+    url = "contacts(firstname='Anne',emailaddress1='a@b.c')"
+    assert (
+        await api.patch(url, json={"firstname": "x", "emailaddress1": "x@y.z", "lastname": "Doe"})
+    ).status_code == 204
+    row = (await api.get(url)).json()
+    assert (row["firstname"], row["emailaddress1"], row["lastname"]) == ("Anne", "a@b.c", "Doe")

@@ -1,4 +1,4 @@
-"""Webhooks are registered through plain rows; what cannot work is refused there."""
+"""Webhooks are registered through plain rows; what cannot work is refused there (docs: use-webhooks.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Webhooks: registered through plain rows, delivered after commit, retried and reported as Dataverse does."""
+"""Webhooks: registered through plain rows, delivered after commit, retried and reported as Dataverse does (docs: use-webhooks.md)."""
 
 from __future__ import annotations
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -10,6 +12,7 @@ from webhook_kit import ROOT, pairs, register
 
 from conftest import Receiver
 from devstack.dataverse import Emulator, create_app
+from devstack.stack import Stack
 from relay.dataverse.batch import ChangeSet, Request
 from relay.dataverse.client import DataverseClient
 
@@ -146,6 +149,69 @@ async def test_steps_can_be_passed_over(
     assert sorted(json.loads(request.content)["Mode"] for request in receiver.requests) == modes
 
 
+@pytest.mark.parametrize("reaches", [False, True])
+async def test_steps_may_be_passed_over_by_id(receiver: Receiver, *, reaches: bool) -> None:
+    """With `bypass_steps` the named steps are passed over, synchronous or not; unknown ids are ignored."""
+    app = create_app(webhook_transport=httpx.MockTransport(receiver), bypass_steps=reaches)
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        steps = [(await register(api, mode=mode))[1][-37:-1] for mode in (0, 1, 0)]
+        named = f"{steps[0].upper()}, {steps[1]},{ID}"
+        await api.post("contacts", json={}, headers={"MSCRM.BypassBusinessLogicExecutionStepIds": named})
+        await app.webhooks.idle()
+        called = [json.loads(request.content)["OwningExtension"]["Id"] for request in receiver.requests]
+        assert sorted(called) == sorted(steps[2:] if reaches else steps)
+
+
+async def test_a_silent_webhook_takes_the_write_back() -> None:
+    """A synchronous webhook that does not answer within 60 seconds fails the operation; it is called once."""
+    asked: list[float] = []
+    calls: list[httpx.Request] = []
+
+    def timeout(seconds: float) -> asyncio.Timeout:
+        asked.append(seconds)
+        return asyncio.timeout(0)
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        calls.append(request)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = create_app(webhook_transport=httpx.MockTransport(silent), timeout=timeout)
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        await register(api, mode=0)
+        answer = await api.post("contacts", json={"contactid": ID})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "0x80040265")
+        assert (asked, len(calls), await count(api)) == ([60.0], 1, 0)
+
+
+async def test_steps_are_called_by_stage_and_rank(api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """Stage before rank, rank before the order of registration; one that fails is the last that is called."""
+    for stage, rank in ((40, 2), (40, 1), (20, 9)):
+        await register(api, mode=0, stage=stage, rank=rank, name=f"{stage} {rank}")
+    names = {
+        each["sdkmessageprocessingstepid"]: each["name"]
+        for each in (await api.get("sdkmessageprocessingsteps")).json()["value"]
+    }
+    receiver.statuses = [200, 500]
+    await api.post("contacts", json={})
+    await api.post("contacts", json={})
+    called = [names[json.loads(request.content)["OwningExtension"]["Id"]] for request in receiver.requests]
+    assert called == ["20 9", "40 1", "20 9", "40 1", "40 2"]
+
+
+async def test_deep_inserts_are_called_row_by_row(api: httpx.AsyncClient, receiver: Receiver) -> None:
+    """Each row of a deep insert has its call, and one that fails undoes all of it."""
+    await register(api, mode=0)
+    await register(api, "account", mode=0)
+    body = {"lastname": "Doe", "parentcustomerid_account": {"name": "Clinic"}}
+    receiver.statuses = [200, 500]
+    assert (await api.post("contacts", json=body)).status_code == 400
+    assert (await count(api), (await api.get("accounts/$count")).text) == (0, "0")
+    assert (await api.post("contacts", json=body)).status_code == 204
+    tables = [request.headers["x-ms-dynamics-entity-name"] for request in receiver.requests]
+    assert tables == ["account", "contact"] * 2
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -156,3 +222,32 @@ async def test_steps_can_be_passed_over(
 async def test_headers_that_ask_too_much(api: httpx.AsyncClient, headers: dict[str, str]) -> None:
     """Unknown words and more than three step ids are 400."""
     assert (await api.post("contacts", json={}, headers=headers)).status_code == 400
+
+
+async def test_a_stack_settles() -> None:
+    """A stack is quiet once the call of a synchronous step, and what its webhook wrote, are over; and says so."""
+    entered, go = asyncio.Event(), asyncio.Event()
+
+    async def webhook(request: httpx.Request) -> httpx.Response:
+        if json.loads(request.content)["Mode"] == 0:
+            entered.set()
+            await go.wait()
+            await api.post("accounts", json={"name": "made meanwhile"})
+        return httpx.Response(200)
+
+    class Quiet:
+        async def idle(self, *, delayed: bool) -> None:
+            assert delayed
+
+    app = create_app(webhook_transport=httpx.MockTransport(webhook))
+    async with app, httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ROOT) as api:
+        await register(api, mode=0)
+        await register(api, "account")
+        stack = Stack("", "", "", cast("Any", Quiet()), cast("Any", None), app, None)
+        write = asyncio.create_task(api.post("contacts", json={}))
+        await entered.wait()
+        assert not await stack.settle(within=0)
+        go.set()
+        assert await stack.settle(within=30)
+        assert (await write).status_code == 204
+        assert app.webhooks.delivered == 2

@@ -206,6 +206,8 @@ async def test_a_delayed_call_is_carried_out() -> None:
     ("fault", "says"),
     [
         ({"effect": "explode"}, "[0].effect: 'explode' is not one of answer, lose, delay"),
+        ({"effect": "undo"}, "[0].effect: 'undo' is not one of answer, lose, delay"),
+        ({"effect": "overtake"}, "[0].effect: 'overtake' is not one of answer, lose, delay"),
         ({"methods": "PUT"}, "[0].methods: unknown field (valid: method, path, times"),
         ({"method": "FETCH"}, "[0].method: 'FETCH' is not null or one of GET"),
         ({"method": 1}, "[0].method: 1 is not null or one of GET"),

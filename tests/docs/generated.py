@@ -1,4 +1,4 @@
-"""Writes the pages that are read off the code and the maps: docs/settings.md, docs/commands.md, docs/default-maps.md.
+"""Writes the pages that are read off the code and the maps: settings, commands, default maps, what the emulator has.
 
 `python tests/docs/generated.py` writes them, or those that it is given; a test compares them with what is there.
 """
@@ -14,6 +14,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from default_maps import default_maps_page
+from emulated import emulated_page
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
@@ -161,6 +162,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
     "docs/commands.md": commands_page,
     "docs/default-maps.md": lambda: default_maps_page(ROOT / "maps"),
+    "docs/emulated-features.md": emulated_page,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from typing import Any
 
 from hypothesis import strategies as st
@@ -98,7 +99,9 @@ def _number(text: str) -> tuple[str, str]:
 
 def taken_out(new: str, old: str) -> str:
     """Return the piece that was put into `old` to make `new`; fails if `new` is anything else."""
-    start = next((at for at, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), len(old))
+    assert len(new) >= len(old)
+    # the first place where they differ; comparing beginnings is quicker than comparing characters
+    start = bisect_left(range(len(old)), 1, key=lambda at: old[: at + 1] != new[: at + 1])
     end = start + len(new) - len(old)
     assert new[:start] + new[end:] == old
     return new[start:end]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from relay.settings import Settings
 FOLDER = Path(__file__).resolve().parents[1] / "bundles"
 
 
+@functools.cache
 def limits(**overrides: Any) -> Settings:
     """Return the default limits, or others."""
     return Settings(**overrides)

@@ -107,10 +107,9 @@ async def test_bad_rows_are_isolated(tmp_path: Path, writeback: str, bad: tuple[
         assert await it.dead() == []
 
 
-@both_ways
-async def test_all_rows_are_bad(tmp_path: Path, writeback: str) -> None:
+async def test_all_rows_are_bad(tmp_path: Path) -> None:
     """When all fail the answer is 422, each with its reason, and nothing is written on either side."""
-    async with world(tmp_path, writeback=writeback, bulk_from=1, maps=wider_maps(tmp_path)) as it:
+    async with world(tmp_path, bulk_from=1, maps=wider_maps(tmp_path)) as it:
         await it.put(*ward(*range(COUNT)))
         reply = await it.post(bundle(*ward(*range(COUNT))))
         assert reply.body is not None
@@ -151,10 +150,9 @@ async def test_a_bad_child_fails_its_resource_and_keeps_its_row(tmp_path: Path, 
         assert len(await it.rows(CHILDREN, f"_prefix_patient_value eq {row['contactid']}")) == 3
 
 
-@both_ways
-async def test_what_points_to_a_bad_row_is_not_sent(tmp_path: Path, writeback: str) -> None:
+async def test_what_points_to_a_bad_row_is_not_sent(tmp_path: Path) -> None:
     """The encounter of a refused patient fails with `unresolved-reference`; no request ever bound the row that is not there."""
-    async with world(tmp_path, writeback=writeback, bulk_from=1, maps=wider_maps(tmp_path)) as it:
+    async with world(tmp_path, bulk_from=1, maps=wider_maps(tmp_path)) as it:
         sent = [*ward(4), *(encounter(f"e{n}", f"Patient/p{n}") for n in range(COUNT))]
         await it.put(*sent)
         seen = watch_writes(it)
@@ -255,10 +253,9 @@ async def test_a_deadlock_is_tried_again(tmp_path: Path, times: int, status: int
         assert all(it.versions(f"Patient/p{n}") == 2 for n in range(COUNT))
 
 
-@both_ways
-async def test_a_user_makes_one_of_the_rows(tmp_path: Path, writeback: str) -> None:
+async def test_a_user_makes_one_of_the_rows(tmp_path: Path) -> None:
     """A row that somebody makes just before the call takes all of it back: it is located again, and nothing is doubled."""
-    async with world(tmp_path, writeback=writeback, bulk_from=1) as it:
+    async with world(tmp_path, bulk_from=1) as it:
         await it.put(*ward())
         key = row_key("fhir", "Patient", "p7")
 
@@ -279,10 +276,9 @@ async def test_a_user_makes_one_of_the_rows(tmp_path: Path, writeback: str) -> N
         assert await it.dead() == []
 
 
-@both_ways
-async def test_an_alternate_key_of_the_site(tmp_path: Path, writeback: str) -> None:
+async def test_an_alternate_key_of_the_site(tmp_path: Path) -> None:
     """Nobody knows which row a violated key is about: all are planned again, each alone, and the one that lasts fails."""
-    async with world(tmp_path, writeback=writeback, bulk_from=1) as it:
+    async with world(tmp_path, bulk_from=1) as it:
         it.dataverse.declare_key("contact", "telephone1")
         sent = ward()
         for number in (3, 40):
@@ -319,3 +315,44 @@ async def test_an_answer_that_is_lost(tmp_path: Path) -> None:
             if lost:
                 assert await state(it) == wanted
             wanted = await state(it)
+
+
+async def test_one_call_of_a_level_is_not_answered(tmp_path: Path) -> None:
+    """The others of its level are done before the bundle is put off: when the caller has its 202, nothing is being written."""
+    async with world(tmp_path, bulk_from=1) as it:
+        await it.put(*ward())
+
+        async def time_out(request: httpx.Request) -> None:
+            if request.url.path.endswith("contacts/Microsoft.Dynamics.CRM.CreateMultiple"):
+                it.to_dataverse.before.remove(time_out)
+                raise httpx.ReadTimeout("no answer", request=request)
+
+        it.to_dataverse.before.append(time_out)
+        seen = watch_writes(it)
+        assert (await it.post(bundle(*ward()))).status == 202
+        sent = len(seen)
+        rows = len(await it.rows("contacts"))
+        assert 0 < rows < COUNT
+        assert to(seen, CHILDREN) == []
+        await it.dataverse.webhooks.idle()
+        assert (len(seen), len(await it.rows("contacts"))) == (sent, rows)
+        await it.settle()
+        assert len(await it.rows("contacts")) == COUNT
+        assert len(await it.rows(CHILDREN)) == 3 * COUNT
+        assert all(it.versions(f"Patient/p{n}") == 2 for n in range(COUNT))
+
+
+async def test_deadlocks_have_a_budget(tmp_path: Path) -> None:
+    """What is sent again after a deadlock counts as made again: a database in trouble is not asked for ever more."""
+    async with world(tmp_path, bulk_from=1, events=False) as it:
+        await it.put(*ward())
+        refusal = Refuses(it.to_dataverse, lambda *_: (500, "0x80040255") if refusal.struck < 200 else None)
+        it.forget_calls()
+        began, bundles = it.clock.seconds(), COUNT // 3
+        replies = [await it.post(bundle(*ward()[n : n + 3])) for n in range(0, COUNT, 3)]
+        assert {each.status for each in replies} == {202}
+        minutes = (it.clock.seconds() - began) / 60
+        calls = it.calls()["dataverse"] + refusal.struck
+        assert refusal.struck <= bundles + 0.2 * calls + 10 * (1 + minutes) < bundles * (1 + DEADLOCKS)
+        await it.settle()
+        assert len(await it.rows("contacts")) == COUNT

@@ -20,7 +20,7 @@ both_ways = pytest.mark.parametrize("writeback", ["inline", "event"])
 PRIORITY = {"priority": {"coding": [{"code": "EM", "display": "Emergency"}]}}
 
 
-def ward(patients: int = 20) -> list[dict[str, Any]]:
+def ward(patients: int = 12) -> list[dict[str, Any]]:
     """Return patients with encounters that share a code, and one resource of each other type."""
     sent = [patient(f"w{n}") for n in range(patients)]
     sent += [encounter(f"v{n}", f"Patient/w{n}", **PRIORITY) for n in range(patients)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from support.samples import bundle, family, organization, patient, results
 from support.state import state
 from support.world import world
+
+RESOURCES = [*family(), patient("p9"), organization("o9")]
 
 
 @pytest.mark.parametrize("setting", ["inline", "event"])
@@ -34,21 +37,25 @@ async def test_the_second_time_writes_nothing(tmp_path: Path, setting: str) -> N
         assert len(w.fhir.store.log) == versions
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return where all of `RESOURCES` end, sent in their own order in one bundle."""
+    return asyncio.run(_run(tmp_path_factory.mktemp("once"), [RESOURCES]))
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(6)), split=st.integers(0, 2), seed=st.integers(0, 3))
 async def test_shuffled_or_split_ends_alike(
-    tmp_path_factory: pytest.TempPathFactory, order: list[int], split: int, seed: int
+    tmp_path_factory: pytest.TempPathFactory, once: dict[str, Any], order: list[int], split: int, seed: int
 ) -> None:
     """Any order of entries, and any split whose parts need nothing of each other, ends in the same two databases."""
-    resources = [*family(), patient("p9"), organization("o9")]
-    reference = await _run(tmp_path_factory.mktemp("once"), [resources])
-    parts = [[resources[number] for number in order]]
-    others = resources[6:]
+    parts = [[RESOURCES[number] for number in order]]
+    others = RESOURCES[6:]
     random.Random(seed).shuffle(others)  # noqa: S311 - a shuffle, not a secret
     parts = (
         [parts[0] + others] if split == 0 else [others, parts[0]] if split == 1 else [parts[0], *([o] for o in others)]
     )
-    assert await _run(tmp_path_factory.mktemp("other"), parts) == reference
+    assert await _run(tmp_path_factory.mktemp("other"), parts) == once
 
 
 async def _run(folder: Path, parts: list[list[dict[str, Any]]]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from pathlib import Path
 
@@ -68,6 +69,62 @@ async def test_a_message_whose_turn_has_not_come_goes_back(tmp_path: Path) -> No
         gate.leave(1 << 40)
         await it.settle()
         assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
+async def test_who_is_turned_away_waits_longer_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message waits twice as long whenever it comes again, up to a bound: others cannot pass it for ever."""
+    waited: list[float] = []
+
+    async def enter(_size: int, *, within: float) -> bool:
+        waited.append(within)
+        return len(waited) > 5
+
+    async with world(tmp_path) as it:
+        reply = await it.post(bundle(patient()), respond_async=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(it.relay._gate, "enter", enter)
+            patched.setattr(it.relay._gate, "leave", lambda _size: None)
+            await it.settle()
+        assert waited == [20, 40, 80, 120, 120, 120]
+        assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
+async def test_a_message_that_does_not_say_its_size_goes_alone(tmp_path: Path) -> None:
+    """A message that an earlier version left behind fills the gate while it is worked on."""
+    async with world(tmp_path) as it:
+        reply = await it.post(bundle(patient()), respond_async=True)
+        (message,) = await it.store.receive("inbound", most=1, visibility=service.TURN_AGAIN)
+        old = {name: value for name, value in json.loads(message.text).items() if name not in ("size", "turned")}
+        held: list[int] = []
+
+        async def note(_: object) -> None:
+            held.append(it.relay._gate.held)
+
+        it.to_dataverse.before.append(note)
+        await it.relay.inbound.work(json.dumps(old))
+        assert set(held) == {it.relay.settings.work_bytes}
+        assert await finished(it, reply.job) == {"Patient/p1": "created"}
+
+
+async def test_a_body_that_holds_more_than_it_says_is_counted_when_it_is_read(tmp_path: Path) -> None:
+    """Gzip of several members says what the last one holds; all of them count while the bundle is carried out."""
+    sent = [patient(f"p{number}") for number in range(9)]
+    body = json.dumps(bundle(*sent)).encode()
+    packed = gzip.compress(body[:-1]) + gzip.compress(body[-1:])
+    async with world(tmp_path, events=False) as it:
+        await it.put(*sent)
+        held: list[int] = []
+
+        async def note(_: object) -> None:
+            held.append(it.relay._gate.held)
+
+        it.to_dataverse.before.append(note)
+        for respond_async in (False, True):
+            reply = await it.post(packed, content_encoding="gzip", respond_async=respond_async)
+            assert reply.status == (202 if respond_async else 200)
+            await it.settle()
+        assert set(held) == {len(body)}
+        assert it.relay._gate.held == 0
 
 
 async def _waiting(it: World) -> list[dict[str, int]]:

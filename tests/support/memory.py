@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.dataverse.keys import row_key
-from relay.inbound.locate import CONCEPT_TABLE, wanted_by
+from relay.inbound.locate import CONCEPT_TABLE, Wanted, wanted_by
 from relay.inbound.located import Located, Row, fits
 from relay.inbound.nesting import walked
 from relay.inbound.operations import Operation, Plan, Planned
@@ -61,7 +61,10 @@ class Memory:
     def locate(self, drafts: Sequence[Draft], asked: Asked = ()) -> Located:
         """Answer as a locate of Dataverse would; rows under the drafts' own keys of source `fhir` are read too."""
         keys = [(each.map.table.name, row_key("fhir", each.map.resource, each.id)) for each in drafts]
-        wanted = wanted_by(drafts, [*asked, *keys])
+        return self.read(wanted_by(drafts, [*asked, *keys]))
+
+    def read(self, wanted: Wanted) -> Located:
+        """Answer what is wanted; children are all there, whoever's they are."""
         located = Located()
         for kind, ids in wanted.ids.items():
             entity_map = self.maps.for_resource(kind)
@@ -71,6 +74,8 @@ class Memory:
                     located.keyed[kind, row.values[entity_map.key]].append(row)
         for table, guids in wanted.guids.items():
             located.guids |= {(table, row.id): row for row in self._all(self.maps.tables[table]) if row.id in guids}
+        self._matched(wanted, located)
+        self._identified(wanted, located)
         for entity_map in self.maps:
             for *_, expansion in walked(entity_map.expansions):
                 for row in self._all(expansion.table):
@@ -79,6 +84,26 @@ class Memory:
         for guid, values in sorted(self.rows(CONCEPT_TABLE).items()):
             located.concepts.setdefault((values["msemr_type"], values["msemr_code"]), guid)
         return located
+
+    def _matched(self, wanted: Wanted, located: Located) -> None:
+        for kind, matches in wanted.matches.items():
+            entity_map = self.maps.for_resource(kind)
+            assert entity_map is not None
+            for row in self._all(entity_map.table):
+                found = tuple(row.values.get(column) for column in entity_map.match)
+                if found in matches and row.values.get(entity_map.key) is None and fits(entity_map, row.values):
+                    located.matched[kind, found].append(row)
+
+    def _identified(self, wanted: Wanted, located: Located) -> None:
+        for kind, values in wanted.identifiers.items():
+            entity_map = self.maps.for_resource(kind)
+            assert entity_map is not None
+            identifier = entity_map.identifier
+            assert identifier is not None
+            for row in self._all(identifier.table):
+                value, parent = row.values.get(identifier.value_column), row.lookup(identifier.lookup)
+                if value in values and parent is not None and row.values["statecode"] == 0:
+                    located.identified[kind, row.values[identifier.system_column], value].add(parent)
 
     def _all(self, table: Table) -> Iterable[Row]:
         for guid, values in self.rows(table.name).items():

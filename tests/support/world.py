@@ -15,13 +15,12 @@ import httpx
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
-from devstack.register import register_webhook
 from relay.app import Relay, Seams
 from relay.inbound.service import Reply
 from relay.mapping.load import MapSet, load_maps
 from relay.settings import Settings
 from relay.store.local import LocalStore
-from relay.writeback.events import asked_for
+from support.registered import register
 
 ROOT = Path(__file__).resolve().parents[2]
 ORG = "http://dataverse"
@@ -140,11 +139,16 @@ class World:
                 count += 1
         return count
 
+    def beside(self) -> Relay:
+        """Return the relay in another process: it has the same store, and nothing of this one's memory."""
+        relay = Relay(self.relay.settings, store=self.store, seams=self.relay.seams)
+        relay.__dict__["maps"] = self.relay.maps
+        return relay
+
     async def restart(self) -> None:
         """Start the relay anew on what it kept, as after a crash: nothing of the old one's memory is left."""
         old = self.relay
-        self.relay = Relay(old.settings, store=self.store, seams=old.seams)
-        self.relay.__dict__["maps"] = old.maps
+        self.relay = self.beside()
         for client in ("dataverse", "fhir"):
             if client in old.__dict__:
                 await old.__dict__[client].aclose()
@@ -237,7 +241,8 @@ async def world(
     seams = Seams(
         dataverse=to_dataverse, fhir=to_fhir, now=clock, sleep=clock.sleep, clock=clock.seconds, draw=lambda: 0.5
     )
-    relay = Relay(Settings(**given), store=store, seams=seams)
+    small = {"window": given.pop("window")} if "window" in given else {}  # smaller than a deployment may choose
+    relay = Relay(Settings(**given).model_copy(update=small), store=store, seams=seams)
     if "maps" not in settings:
         relay.__dict__["maps"] = shipped_maps()
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app=emulator), base_url=ORG)
@@ -246,12 +251,7 @@ async def world(
     made.append(it)
     try:
         if events:
-            names = dict.fromkeys(each.table.name for each in relay.maps)
-            names |= dict.fromkeys(each.identifier.table.name for each in relay.maps if each.identifier)
-            tables = {name: asked_for(relay.maps, name) for name in names}
-            await register_webhook(
-                ORG, "http://relay/api/dataverse/event", tables, transport=httpx.ASGITransport(app=emulator)
-            )
+            await register(emulator, ORG, relay.maps)
         it.forget_calls()
         yield it
     finally:

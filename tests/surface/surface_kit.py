@@ -17,14 +17,12 @@ import httpx
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host import Host
-from devstack.register import register_webhook
 from relay.errors import StoreUnavailable
 from relay.inbound.service import OUTCOMES, PAYLOADS
-from relay.mapping.load import MapSet, load_maps
 from relay.store.local import LocalStore
-from relay.writeback.events import asked_for
+from support.registered import register
 from support.state import SETS
-from support.world import API, FHIR, ORG, ROOT, Clock
+from support.world import API, FHIR, ORG, ROOT, Clock, shipped_maps
 
 BUNDLES = ROOT / "tests" / "bundles"
 FHIR_JSON = {"Content-Type": "application/fhir+json"}
@@ -32,12 +30,6 @@ OURS = "urn:oid:org.d365.mc4h."
 _MARKS = {"createdon", "modifiedon", "versionnumber"}
 
 Wrap = Callable[[LocalStore], Any]
-
-
-@functools.cache
-def shipped_maps() -> MapSet:
-    """Load the maps once for all tests."""
-    return load_maps(ROOT / "maps")
 
 
 @dataclass
@@ -207,9 +199,15 @@ async def surface(
             sleep=clock.sleep,
             draw=lambda: 0.5,
         )
-        app.Relay = functools.partial(
-            app.Relay, store=wrap(store) if wrap else store, seams=seams
-        )  # what get_relay calls
+        make = functools.partial(app.Relay, store=wrap(store) if wrap else store, seams=seams)
+
+        def with_maps(settings: Any) -> Any:
+            relay = make(settings)
+            if settings.maps == ROOT / "maps" and not settings.maps_container:
+                relay.__dict__["maps"] = shipped_maps()  # reading them takes longer than most tests
+            return relay
+
+        app.Relay = with_maps  # what get_relay calls
 
         async def close_relay() -> None:
             if app.get_relay.cache_info().currsize:
@@ -223,12 +221,8 @@ async def surface(
         it = Surface(clients[0], host, store, clock, org, server, clients[1], clients[2])
         made.append(it)
         if webhook:
-            names = dict.fromkeys(each.table.name for each in shipped_maps())
-            names |= dict.fromkeys(each.identifier.table.name for each in shipped_maps() if each.identifier)
-            tables = {name: asked_for(shipped_maps(), name) for name in names}
             key = (keys or {}).get("dataverse_event", ["local"])[0]
-            endpoint = "http://relay/api/dataverse/event"
-            await register_webhook(ORG, endpoint, tables, key=key, transport=httpx.ASGITransport(org))
+            await register(org, ORG, shipped_maps(), key=key)
         it.forget_calls()
         yield it
         await org.webhooks.idle()

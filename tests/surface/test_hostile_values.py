@@ -108,6 +108,7 @@ def check_calls(it: Surface) -> None:
     guid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     expected = re.compile(
         rf"POST /api/data/v9\.2/\$batch|POST /|GET /{ids}|PUT /{ids}|GET /api/data/v9\.2/\w+\({guid}\)\?.*"
+        r"|GET /api/data/v9\.2/sdkmessagefilters\?[\w$=&()%',.-]*|POST /api/data/v9\.2/\w+/[\w.]+Multiple\?tag=[\w-]*"
     )
     assert [call for call in it.calls() if not expected.fullmatch(call)] == []
 
