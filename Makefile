@@ -6,9 +6,9 @@ COVERAGE ?= 97
 PYTEST := pytest --numprocesses 2 --dist worksteal
 RUNTIME := azure-functions-runtime==1.3.0
 
-.PHONY: help setup dev demo test bench lint up locks clean
+.PHONY: help setup dev demo test test-real bench lint up locks clean
 help: ## list these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # The runtime package declares Python 3.13+, and is what Azure loads there. It also runs on 3.11 and 3.12,
 # so it is installed past that declaration and without its dependencies, which the lock names.
@@ -40,6 +40,10 @@ else
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 endif
+
+test-real: dev ## the tests that need servers which nobody here wrote: installed into a cache, versions printed
+	$(BIN)/python -m devstack.servers
+	$(BIN)/python -m pytest -m real
 
 bench: dev ## print the figures of docs/performance.md as JSON lines
 	$(BIN)/python bench/run.py

@@ -17,6 +17,7 @@ from default_maps import default_maps_page
 from emulated import emulated_page
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from servers_page import servers_page
 
 from relay.cli import build_parser
 from relay.settings import Settings
@@ -161,6 +162,7 @@ def _table_row(cells: Iterable[str]) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "docs/settings.md": settings_page,
     "docs/commands.md": commands_page,
+    "docs/servers.md": servers_page,
     "docs/default-maps.md": lambda: default_maps_page(ROOT / "maps"),
     "docs/emulated-features.md": emulated_page,
 }
