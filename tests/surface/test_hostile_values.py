@@ -107,7 +107,7 @@ def check_calls(it: Surface) -> None:
     ids = r"[A-Z][A-Za-z]+/[A-Za-z0-9.-]{1,64}"
     guid = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     expected = re.compile(
-        rf"POST /api/data/v9\.2/\$batch|POST /|GET /{ids}|PUT /{ids}|GET /api/data/v9\.2/\w+\({guid}\)\?.*"
+        rf"POST /api/data/v9\.2/\$batch|POST /|GET /metadata|GET /{ids}|PUT /{ids}|GET /api/data/v9\.2/\w+\({guid}\)\?.*"
         r"|GET /api/data/v9\.2/sdkmessagefilters\?[\w$=&()%',.-]*|POST /api/data/v9\.2/\w+/[\w.]+Multiple\?tag=[\w-]*"
     )
     assert [call for call in it.calls() if not expected.fullmatch(call)] == []
