@@ -11,6 +11,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,13 @@ class Place:
         return f"{self.name}_parent"
 
 
-def _emulator() -> Connect:
+@contextmanager
+def _emulator() -> Iterator[Connect]:
     org = dataverse_emulator.create_app(key_ms=0)
-    return lambda: DataverseClient("http://dataverse", transport=httpx.ASGITransport(org))
+    try:
+        yield lambda: DataverseClient("http://dataverse", transport=httpx.ASGITransport(org))
+    finally:
+        org.store.close()
 
 
 def _org(url: str) -> Connect:
@@ -78,13 +83,13 @@ def place() -> Iterator[Place]:
     """Make a table for this run and delete it afterwards, whatever became of the tests."""
     url = os.environ.get("DATAVERSE_URL", "")
     name = f"{os.environ.get('DATAVERSE_PREFIX', 'new')}_relay{secrets.token_hex(4)}"
-    connect = _org(url) if url else _emulator()
-    found = Place(connect, bool(url), name, f"{name}s")
-    try:
-        entity_set = asyncio.run(_made(found))
-        yield Place(connect, found.real, name, entity_set)
-    finally:
-        asyncio.run(_removed(found))
+    with nullcontext(_org(url)) if url else _emulator() as connect:
+        found = Place(connect, bool(url), name, f"{name}s")
+        try:
+            entity_set = asyncio.run(_made(found))
+            yield Place(connect, found.real, name, entity_set)
+        finally:
+            asyncio.run(_removed(found))
 
 
 async def _made(place: Place) -> str:
