@@ -53,10 +53,14 @@ class Store(Schema):
         self._away = 0
         self._closing = self.closed = False
         self._version = self._began = 0
-        if like is None:
-            self._found()
-        else:
-            self.become(like)
+        try:
+            if like is None:
+                self._found()
+            else:
+                self.become(like)
+        except BaseException:
+            self._connection.close()
+            raise
 
     def _found(self) -> None:
         """Make what the database lacks, which may be everything."""

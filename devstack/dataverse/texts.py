@@ -11,11 +11,15 @@ from functools import lru_cache
 def connect(database: str) -> sqlite3.Connection:
     """Open a database whose collations are DATAVERSE (texts) and NUMBER (digits), with the function `dvlike`."""
     connection = sqlite3.connect(database, isolation_level=None, cached_statements=1024, check_same_thread=False)
-    connection.create_collation("DATAVERSE", _compare_text)
-    connection.create_collation("NUMBER", _compare_numbers)
-    connection.create_function("dvlike", 2, _like, deterministic=True)
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = OFF")
+    try:
+        connection.create_collation("DATAVERSE", _compare_text)
+        connection.create_collation("NUMBER", _compare_numbers)
+        connection.create_function("dvlike", 2, _like, deterministic=True)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = OFF")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
