@@ -57,6 +57,9 @@ class LocalStore:
     Several stores, threads and processes may share a folder. Names follow Azure's rules (ValueError).
     """
 
+    hears = True
+    """Whether `wait` wakes for what this process sends."""
+
     def __init__(
         self, folder: Path, *, now: Callable[[], datetime] = _utc_now, busy: timedelta = timedelta(seconds=5)
     ) -> None:
@@ -87,6 +90,10 @@ class LocalStore:
     async def find_blob(self, container: str, name: str) -> BlobInfo | None:
         """Tell size, etag and time of one blob; None when it is not there."""
         return await asyncio.to_thread(self._files.find, container, name)
+
+    def blob_url(self, container: str, name: str) -> str:
+        """Return a blob's address: that of its file."""
+        return (self.folder / container / name).as_uri()
 
     # queues, the relay's side
 

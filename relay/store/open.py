@@ -22,7 +22,9 @@ def open_store(text: str, environ: Mapping[str, str] = os.environ) -> Store:
     named = connection or any(name.startswith(f"{CONNECTION}__") and value for name, value in environ.items())
     if text and named and not connection.startswith(_FILE):
         # What the relay queued in a folder the host would never see.
-        raise SettingsError(f"RELAY_STORE and {CONNECTION} name two stores: leave RELAY_STORE empty to use Azure Storage")
+        raise SettingsError(
+            f"RELAY_STORE and {CONNECTION} name two stores: leave RELAY_STORE empty to use Azure Storage"
+        )
     text = text or (connection if connection.startswith(_FILE) else "")
     if text:
         from relay.store.local import LocalStore

@@ -54,7 +54,9 @@ def read_account(environ: Mapping[str, str], connection: str = CONNECTION) -> Ac
         if name.startswith(f"{connection}__") and value.strip()
     }
     if text and named:
-        raise SettingsError(f"{connection} and {connection}__{min(named)} are both set: a connection string or an identity")
+        raise SettingsError(
+            f"{connection} and {connection}__{min(named)} are both set: a connection string or an identity"
+        )
     if text:
         return _of_connection_string(text, connection)
     if named:

@@ -8,7 +8,7 @@ from azure.storage.blob.aio import BlobServiceClient
 
 from relay.store import BlobInfo
 from relay.store.azure.account import Account
-from relay.store.azure.wire import client_options, created, credential_of, none_if, storage_errors
+from relay.store.azure.wire import client_options, collect, created, credential_of, none_if, storage_errors
 from relay.store.names import check_blob, check_container
 
 _NO_CONTAINER, _NO_BLOB = "ContainerNotFound", "BlobNotFound"
@@ -38,35 +38,28 @@ class Blobs:
         """Read a blob; None when it is not there."""
         blob = self._blob(container, name)
         with storage_errors(f"container {container}"):
-            async with none_if(_NO_CONTAINER, _NO_BLOB):
-                data: bytes = await (await blob.download_blob()).readall()
-                return data
-        return None
+            content = await none_if(blob.download_blob(), _NO_CONTAINER, _NO_BLOB)
+            return None if content is None else bytes(await content.readall())
 
     async def delete(self, container: str, name: str) -> None:
         """Delete a blob, its snapshots too; one that is not there is fine."""
         blob = self._blob(container, name)
         with storage_errors(f"container {container}"):
-            async with none_if(_NO_CONTAINER, _NO_BLOB):
-                await blob.delete_blob(delete_snapshots="include")
+            await none_if(blob.delete_blob(delete_snapshots="include"), _NO_CONTAINER, _NO_BLOB)
 
     async def list(self, container: str) -> list[BlobInfo]:
         """List a container by name; an unknown container is empty."""
-        found: list[BlobInfo] = []
         client = self._service.get_container_client(check_container(container))
         with storage_errors(f"container {container}"):
-            async with none_if(_NO_CONTAINER):
-                async for each in client.list_blobs():
-                    found.append(_info(each))
-        return sorted(found, key=lambda blob: blob.name)
+            found = await none_if(collect(client.list_blobs()), _NO_CONTAINER) or []
+        return sorted(map(_info, found), key=lambda blob: blob.name)
 
     async def find(self, container: str, name: str) -> BlobInfo | None:
         """Tell size, etag and time of one blob; None when it is not there."""
         blob = self._blob(container, name)
         with storage_errors(f"container {container}"):
-            async with none_if(_NO_CONTAINER, _NO_BLOB):
-                return _info(await blob.get_blob_properties())
-        return None
+            found = await none_if(blob.get_blob_properties(), _NO_CONTAINER, _NO_BLOB)
+        return None if found is None else _info(found)
 
     def address(self, container: str, name: str) -> str:
         """Return a blob's URL, without anything that signs."""

@@ -11,7 +11,7 @@ from azure.data.tables.aio import TableClient, TableServiceClient
 
 from relay.store import Row
 from relay.store.azure.account import Account
-from relay.store.azure.wire import client_options, code_of, created, credential_of, none_if, storage_errors
+from relay.store.azure.wire import client_options, code_of, collect, created, credential_of, none_if, storage_errors
 from relay.store.names import check_row, check_table, fit_key, read_key
 
 _NO_TABLE, _NO_ROW, _THERE = "TableNotFound", "ResourceNotFound", "EntityAlreadyExists"
@@ -39,9 +39,7 @@ class Tables:
         client = self._client(table)
         entity = _entity(partition, row, values)
         with storage_errors(f"table {table}"):
-            await created(
-                lambda: client.upsert_entity(entity, mode=UpdateMode.REPLACE), client.create_table, _NO_TABLE
-            )
+            await created(lambda: client.upsert_entity(entity, mode=UpdateMode.REPLACE), client.create_table, _NO_TABLE)
 
     async def add(self, table: str, partition: str, row: str, values: Row) -> bool:
         """Create a row; False when it is there already.
@@ -67,28 +65,24 @@ class Tables:
     async def delete(self, table: str, partition: str, row: str) -> None:
         """Delete a row; one that is not there is fine."""
         client = self._client(table)
-        keys = fit_key(partition), fit_key(row)
-        if None in keys:
-            return  # nobody could have written it
-        with storage_errors(f"table {table}"):
-            async with none_if(_NO_TABLE, _NO_ROW):
-                await client.delete_entity(*keys)
+        first, second = fit_key(partition), fit_key(row)
+        if first is not None and second is not None:  # else nobody could have written it
+            with storage_errors(f"table {table}"):
+                await none_if(client.delete_entity(first, second), _NO_TABLE, _NO_ROW)
 
     async def list(self, table: str, partition: str | None = None) -> list[tuple[str, str, Row]]:
         """List (partition, row, values) of a table or of one partition, in key order."""
         client = self._client(table)
-        found: list[tuple[str, str, Row]] = []
         if partition is None:
             entities = client.list_entities()
         elif (key := fit_key(partition)) is None:
-            return found
+            return []
         else:
             entities = client.query_entities("PartitionKey eq @partition", parameters={"partition": key})
         with storage_errors(f"table {table}"):
-            async with none_if(_NO_TABLE):
-                async for each in entities:
-                    found.append((read_key(each["PartitionKey"]), read_key(each["RowKey"]), _values(each)))
-        return sorted(found, key=lambda row: row[:2])
+            found = await none_if(collect(entities), _NO_TABLE) or []
+        rows = [(read_key(each["PartitionKey"]), read_key(each["RowKey"]), _values(each)) for each in found]
+        return sorted(rows, key=lambda row: row[:2])
 
     async def close(self) -> None:
         """Give back the connections."""
@@ -96,13 +90,11 @@ class Tables:
 
     async def _find(self, table: str, partition: str, row: str) -> Any:
         client = self._client(table)
-        keys = fit_key(partition), fit_key(row)
-        if None in keys:
+        first, second = fit_key(partition), fit_key(row)
+        if first is None or second is None:
             return None
         with storage_errors(f"table {table}"):
-            async with none_if(_NO_TABLE, _NO_ROW):
-                return await client.get_entity(*keys)
-        return None
+            return await none_if(client.get_entity(first, second), _NO_TABLE, _NO_ROW)
 
     def _client(self, table: str) -> TableClient:
         return self._service.get_table_client(check_table(table))
@@ -111,9 +103,7 @@ class Tables:
 def _entity(partition: str, row: str, values: Row) -> dict[str, Any]:
     """Write a row as an entity; a whole number would be one of 32 bits if it did not say otherwise."""
     written = {
-        name: EntityProperty(value, EdmType.INT64)
-        if isinstance(value, int) and not isinstance(value, bool)
-        else value
+        name: EntityProperty(value, EdmType.INT64) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in values.items()
     }
     return {"PartitionKey": fit_key(partition), "RowKey": fit_key(row), **written}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self, TypeVar
 
 from azure.core.credentials import AccessToken, AzureNamedKeyCredential, AzureSasCredential
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceExistsError, ResourceNotFoundError
@@ -72,7 +72,7 @@ class Identity:
             self._credential.close()
             self._credential = None
 
-    async def __aenter__(self) -> Identity:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -133,11 +133,16 @@ async def created(call: Callable[[], Awaitable[_T]], create: Callable[[], Awaita
     return await call()
 
 
-@asynccontextmanager
-async def none_if(*codes: str) -> AsyncIterator[None]:
-    """End the block quietly when the service answers one of these codes."""
+async def none_if(answer: Awaitable[_T], *codes: str) -> _T | None:
+    """Await an answer; None when the service gives one of these codes."""
     try:
-        yield
+        return await answer
     except HttpResponseError as error:
         if code_of(error) not in codes:
             raise
+        return None
+
+
+async def collect(items: AsyncIterable[_T]) -> list[_T]:
+    """Read all pages of a listing."""
+    return [each async for each in items]
