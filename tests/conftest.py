@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -18,3 +19,12 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("RELAY_", "AzureWebJobs")) and name != "RELAY_TEST_DATA":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[str]:
+    """Run Azurite for the tests that are marked `real`, and give its connection string."""
+    from devstack.azurite import azurite
+
+    with azurite() as connection:
+        yield connection

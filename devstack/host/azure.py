@@ -53,7 +53,7 @@ class AzureStorage(AzureStore):
         seconds = math.ceil(check_delay(visibility).total_seconds())
         with storage_errors(f"queue {queue}"):
             pages = client.receive_messages(messages_per_page=most, visibility_timeout=seconds).by_page()
-            page = await none_if(anext(pages), NO_QUEUE)
+            page = await none_if(anext(pages, None), NO_QUEUE)
             received: list[Any] = [] if page is None else await collect(page)
         messages = [(each, _message(queue, each)) for each in received]
         for each, message in messages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import uuid4
 
-from azure.core.exceptions import HttpResponseError
+from azure.core.exceptions import HttpResponseError, ServiceResponseError
 from azure.data.tables import EdmType, EntityProperty, UpdateMode
 from azure.data.tables.aio import TableClient, TableServiceClient
 
@@ -44,22 +44,27 @@ class Tables:
     async def add(self, table: str, partition: str, row: str, values: Row) -> bool:
         """Create a row; False when it is there already.
 
-        The SDK repeats a call whose answer was lost, and is then told that the row is there: who added it is noted in
-        it, so that its own row is not taken for a rival's.
+        An answer can be lost, and a repeated call is then told that the row is there: who added it is noted in it, so
+        that one's own row is not taken for a rival's.
         """
         check_row(table, partition, row, values)
         client = self._client(table)
         mine = uuid4().hex
         entity = _entity(partition, row, values) | {_ADDED_BY: mine}
         with storage_errors(f"table {table}"):
+            lost: ServiceResponseError | None = None
             try:
                 await created(lambda: client.create_entity(entity), client.create_table, _NO_TABLE)
+            except ServiceResponseError as error:
+                lost = error
             except HttpResponseError as error:
                 if code_of(error) != _THERE:
                     raise
             else:
                 return True
-        there = await self._find(table, partition, row)
+            there = await self._find(table, partition, row)
+            if there is None and lost is not None:
+                raise lost
         return there is not None and there.get(_ADDED_BY) == mine
 
     async def delete(self, table: str, partition: str, row: str) -> None:

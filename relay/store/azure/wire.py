@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -38,7 +39,7 @@ def client_options() -> dict[str, Any]:
         "retry_total": TRIES - 1,
         # blobs and queues
         "initial_backoff": _PAUSE,
-        "increment_base": 1,
+        "increment_base": 0,  # no growth
         "random_jitter_range": _PAUSE,
         # tables
         "retry_backoff_factor": _PAUSE,
@@ -111,11 +112,21 @@ def status_of(error: BaseException) -> int | None:
 
 
 def code_of(error: BaseException) -> str:
-    """Return the service's code for an error, such as `QueueNotFound`; empty when there is none."""
+    """Return the service's code for an error, such as `QueueNotFound`; empty when there is none.
+
+    Blobs and queues have it in a header. Tables have it in the body, and the SDK does not read it after every call.
+    """
     code = getattr(error, "error_code", None)
-    if code is None and (response := getattr(error, "response", None)) is not None:
-        code = response.headers.get("x-ms-error-code")
+    response = getattr(error, "response", None)
+    if code is None and response is not None:
+        code = response.headers.get("x-ms-error-code") or _code_in_body(response)
     return str(getattr(code, "value", code or ""))
+
+
+def _code_in_body(response: Any) -> str:
+    with suppress(AzureError, ValueError, KeyError, TypeError):
+        return str(json.loads(response.text())["odata.error"]["code"])
+    return ""
 
 
 async def created(call: Callable[[], Awaitable[_T]], create: Callable[[], Awaitable[object]], missing: str) -> _T:
