@@ -103,7 +103,9 @@ async def test_poison_becomes_a_dead_letter(
         assert message.dequeue_count == tries
         await account.update(message, timedelta(0))
     await account.send("writeback-poison", "{}")
-    await account.queues._service.get_queue_client("writeback").send_message("{not encoded}")
+    bare = account.queues._service.get_queue_client("writeback")
+    await bare.create_queue()
+    await bare.send_message("{not encoded}")
     async with up(azurite) as (stack, _):
         assert await stack.settle()
     letters = await account.list_rows(DEAD_LETTERS)
