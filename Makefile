@@ -4,9 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 RUNTIME := azure-functions-runtime==1.3.0
 
-.PHONY: help setup dev demo test bench lint up locks clean
+.PHONY: help setup dev demo test test-real bench lint up locks clean
 help: ## list these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 # The runtime package declares Python 3.13+, and is what Azure loads there. It also runs on 3.11 and 3.12,
 # so it is installed past that declaration and without its dependencies, which the lock names.
@@ -34,6 +34,9 @@ test: dev ## every hermetic test, with branch coverage
 	$(BIN)/coverage run -m pytest --numprocesses 2 --dist worksteal
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=97
+
+test-real: dev ## the tests on software that nobody here wrote (installed once, into a cache)
+	$(BIN)/python -m pytest -m real
 
 bench: dev ## print the figures of docs/performance.md as JSON lines
 	$(BIN)/python bench/run.py

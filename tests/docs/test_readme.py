@@ -50,8 +50,8 @@ def test_every_block_has_a_language_that_says_what_it_is() -> None:
 
 def test_make_commands_are_targets_of_the_makefile() -> None:
     """`make x` in a block or in the text is a target that `make help` lists."""
-    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    named = set(re.findall(r"\bmake ([a-z]+)`", (ROOT / "README.md").read_text(encoding="utf-8")))
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z-]+)`", (ROOT / "README.md").read_text(encoding="utf-8")))
     named |= {line.split()[1] for block in shell() if is_make(block) for line in lines(block)}
     assert named
     assert named <= targets

@@ -62,11 +62,18 @@ class Server:
 
     answers: list[bytes]
     requests: list[str] = field(default_factory=list)
-    serving: set[asyncio.Task[None]] = field(default_factory=set)
+    serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = field(default_factory=dict)
 
     def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection until the client ends it."""
-        self.serving.add(asyncio.create_task(self.serve(reader, writer)))
+        self.serving[writer] = asyncio.create_task(self.serve(reader, writer))
+
+    async def end(self) -> None:
+        """Cut every connection: a client may keep one open whose answer it did not read to the end."""
+        for writer, task in self.serving.items():
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*self.serving.values(), return_exceptions=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -104,9 +111,7 @@ async def scripted(*answers: bytes) -> AsyncIterator[tuple[AzureStore, Server]]:
     finally:
         await store.close()
         listening.close()
-        for task in server.serving:
-            task.cancel()
-        await asyncio.gather(*server.serving, return_exceptions=True)
+        await server.end()
 
 
 def account(port: int) -> Account:

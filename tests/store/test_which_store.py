@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -140,3 +142,19 @@ def test_a_setting_without_a_folder_is_refused(text: str) -> None:
     """A URL with a host is no folder."""
     with pytest.raises(SettingsError, match="names no folder"):
         open_store(text, {})
+
+
+@pytest.mark.parametrize(
+    ("setting", "absent"),
+    [("", ["azure.core", "requests", "sqlite3", "httpx"]), ("file:x", ["azure.core", "requests", "httpx"])],
+    ids=["account", "folder"],
+)
+def test_opening_a_store_imports_no_client(setting: str, absent: list[str]) -> None:
+    """A cold start pays for the store it uses, when it uses it: nothing of the SDK until the first call, and never on a folder."""
+    program = (
+        "import sys, relay.store.open as it\n"
+        f"it.open_store({setting!r}, {{{STORAGE!r}: 'UseDevelopmentStorage=true'}} if not {setting!r} else {{}})\n"
+        f"print([name for name in {absent!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - this interpreter
+    assert done.stdout.strip() == "[]"
