@@ -46,7 +46,10 @@ def test_every_command_is_in_the_readme() -> None:
 
 def test_every_setting_that_a_page_names_exists() -> None:
     """RELAY_X in any page is a setting, the folder of the tests' data, or the cache of what is installed for them."""
-    known = {setting_name(name, field) for name, field in Settings.model_fields.items()} | {"RELAY_TEST_DATA", "RELAY_CACHE"}
+    known = {setting_name(name, field) for name, field in Settings.model_fields.items()} | {
+        "RELAY_TEST_DATA",
+        "RELAY_CACHE",
+    }
     named = {(name, word) for name in DOCS for word in re.findall(r"\bRELAY_[A-Z_]+[A-Z]\b", page(name))}
     assert sorted((name, word) for name, word in named if word not in known) == []
 

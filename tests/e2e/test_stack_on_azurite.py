@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -117,6 +122,28 @@ async def test_poison_becomes_a_dead_letter(
     bodies = [await account.get_blob(DEAD_BODIES, str(values["body"])) for _, _, values in letters]
     assert sorted(bodies, key=str) == sorted([GARBAGE.encode(), b"{}", b"{not encoded}"], key=str)
     assert "lindqvist-ana" not in caplog.text
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("command", ["relay up --json --port 0", "python -m devstack.host --port 0"])
+def test_the_commands_run_on_what_the_environment_names(azurite: str, command: str) -> None:
+    """`relay up` and the host take AzureWebJobsStorage as the app does, and stop when told to."""
+    program, *arguments = command.split()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "AzureWebJobs"))}
+    with subprocess.Popen(  # noqa: S603 - this interpreter
+        [str(Path(sys.executable).with_name(program)), *arguments],
+        cwd=ROOT,
+        env=kept | {"AzureWebJobsStorage": azurite},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        url = next(found[0] for line in process.stdout if (found := re.search(r"http://127\.0\.0\.1:\d+", line)))
+        assert httpx.get(f"{url}/api/health").status_code == 200
+        assert httpx.get(f"{url}/api/ready", timeout=30).json()["checks"]["store"] == "ok"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
 
 
 async def _until(call: Any) -> dict[str, Any]:

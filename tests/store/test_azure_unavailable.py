@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -18,8 +15,7 @@ from relay.store import Receipt
 from relay.store.azure.account import Account, read_account
 from relay.store.azure.store import AzureStore
 from relay.store.azure.wire import TRIES, Identity
-
-CANARY = "lindqvist-ana"
+from support.scripted import CANARY, account, answer, refusal, scripted
 
 Call = Callable[[AzureStore], Awaitable[object]]
 
@@ -39,84 +35,10 @@ CALLS: dict[str, Call] = {
 }
 
 
-def answer(status: int, body: str = "", kind: str = "application/xml", **headers: str) -> bytes:
-    """Write one HTTP answer; a header's underscores are hyphens."""
-    given = {
-        "Content-Type": kind,
-        "Content-Length": str(len(body)),
-        **{k.replace("_", "-"): v for k, v in headers.items()},
-    }
-    lines = [f"HTTP/1.1 {status} Told", *(f"{name}: {value}" for name, value in given.items())]
-    return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()
-
-
-def refusal(status: int, code: str) -> bytes:
-    """Write what the service answers when it refuses; its message repeats what was asked, as Azure's may."""
-    body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{CANARY}</Message></Error>"
-    return answer(status, body, x_ms_error_code=code)
-
-
-@dataclass
-class Server:
-    """A service that gives these answers, the last one ever after; an empty one cuts the connection."""
-
-    answers: list[bytes]
-    requests: list[str] = field(default_factory=list)
-    serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = field(default_factory=dict)
-
-    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection until the client ends it."""
-        self.serving[writer] = asyncio.create_task(self.serve(reader, writer))
-
-    async def end(self) -> None:
-        """Cut every connection: a client may keep one open whose answer it did not read to the end."""
-        for writer, task in self.serving.items():
-            writer.transport.abort()
-            task.cancel()
-        await asyncio.gather(*self.serving.values(), return_exceptions=True)
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"):
-                length = [
-                    line.partition(":")[2] for line in head.split("\r\n") if line.lower().startswith("content-length:")
-                ]
-                await reader.readexactly(int(length[0]) if length else 0)
-                self.requests.append(head.partition(" HTTP/")[0])
-                told = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                if not told:
-                    break
-                writer.write(told)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.transport.abort()
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for nothing between two tries."""
     monkeypatch.setattr("relay.store.azure.wire._PAUSE", 0)
-
-
-@asynccontextmanager
-async def scripted(*answers: bytes) -> AsyncIterator[tuple[AzureStore, Server]]:
-    """Give a store on a service that answers so."""
-    server = Server(list(answers))
-    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
-    store = AzureStore(account(listening.sockets[0].getsockname()[1]))
-    try:
-        yield store, server
-    finally:
-        await store.close()
-        listening.close()
-        await server.end()
-
-
-def account(port: int) -> Account:
-    parts = [f"{each}Endpoint=http://127.0.0.1:{port}/x" for each in ("Blob", "Queue", "Table")]
-    return read_account({"AzureWebJobsStorage": ";".join(["AccountName=x", "AccountKey=c2VjcmV0", *parts])})
 
 
 FAILURES = {
@@ -208,6 +130,15 @@ async def test_what_is_missing_is_made_once() -> None:
         async with scripted(refusal(404, missing), there, done) as (store, server):
             await CALLS[name](store)
         assert [each.partition(" ")[0] for each in server.requests][::2] == [server.requests[0].partition(" ")[0]] * 2
+
+
+async def test_a_row_whose_key_no_table_can_hold_is_not_asked_for() -> None:
+    """Nobody can have written it, so there is nothing to read, list or delete, and no call."""
+    async with scripted(b"") as (store, server):
+        assert await store.get_row("Outcomes", "p", "x" * 513) is None
+        assert await store.list_rows("Outcomes", "x" * 513) == []
+        await store.delete_row("Outcomes", "p", "x" * 513)
+    assert server.requests == []
 
 
 JSON = "application/json"

@@ -152,9 +152,10 @@ def test_a_setting_without_a_folder_is_refused(text: str) -> None:
 def test_opening_a_store_imports_no_client(setting: str, absent: list[str]) -> None:
     """A cold start pays for the store it uses, when it uses it: nothing of the SDK until the first call, and never on a folder."""
     program = (
-        "import sys, relay.store.open as it\n"
+        "import sys; before = set(sys.modules)\n"
+        "import relay.store.open as it\n"
         f"it.open_store({setting!r}, {{{STORAGE!r}: 'UseDevelopmentStorage=true'}} if not {setting!r} else {{}})\n"
-        f"print([name for name in {absent!r} if name in sys.modules])"
+        f"print([name for name in {absent!r} if name in sys.modules and name not in before])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603 - this interpreter
     assert done.stdout.strip() == "[]"
