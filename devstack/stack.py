@@ -20,6 +20,7 @@ from devstack.control import Control
 from devstack.host.app import Host
 from devstack.host.errors import StartError
 from devstack.host.serve import serving
+from devstack.host.storage import HostStore, open_storage
 from devstack.register import register_webhook
 from relay.errors import Terminal
 from relay.mapping.load import MapSet
@@ -40,7 +41,7 @@ class Stack:
     dataverse_url: str
     fhir_url: str
     host: Host
-    store: LocalStore
+    store: HostStore
     dataverse: Any
     fhir: Control | None
 
@@ -74,7 +75,8 @@ class Stack:
 @asynccontextmanager
 async def running(
     *,
-    folder: Path,
+    folder: Path | None = None,
+    storage: Mapping[str, str] | None = None,
     port: int = 0,
     dataverse: str = "emulator",
     fhir: str = "embedded",
@@ -83,21 +85,26 @@ async def running(
 ) -> AsyncIterator[Stack]:
     """Run the stack until the block ends; `settings` win over the process's own RELAY_* variables.
 
+    Its store is `folder`, or without one the account that the settings `storage` (AzureWebJobsStorage…) name.
+
     `dataverse` is `emulator` or an org's URL, `fhir` is `embedded`, `hapi` or a server's URL. Raises OSError when the
     port is taken, SettingsError, MapError or Terminal when the app cannot start, or HAPI cannot be installed.
     """
     # Dataverse itself posts to ports 80 and 443 only; here it has to be any free one.
     logging.getLogger("devstack.dataverse.webhooks").setLevel(logging.ERROR)
     async with AsyncExitStack() as stack:
-        store = LocalStore(folder)
+        store = open_storage(folder, storage or {}, root=ROOT)
         stack.push_async_callback(store.close)
         await store.check()
-        (folder / "bundles").mkdir(mode=0o700, exist_ok=True)  # where people drop files
+        if isinstance(store, LocalStore):
+            (store.folder / "bundles").mkdir(mode=0o700, exist_ok=True)  # where people drop files
+            named = {"AzureWebJobsStorage": f"file:{store.folder}", "RELAY_STORE": f"file:{store.folder}"}
+        else:
+            named = {**(storage or {}), "RELAY_STORE": ""}
         org, org_url = await _dataverse(stack, dataverse)
         server, fhir_url = await _fhir(stack, fhir)
         here = {
-            "AzureWebJobsStorage": f"file:{folder}",
-            "RELAY_STORE": f"file:{folder}",
+            **named,
             "RELAY_DATAVERSE_URL": org_url,
             "RELAY_FHIR_URL": fhir_url,
         }

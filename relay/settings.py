@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     maps_every: Duration = Field(
         timedelta(seconds=30), description="How often the container is looked at for changed maps"
     )
-    store: str = Field("", description="`file:<folder>` for the local store; empty means Azure Storage")
+    store: str = Field(
+        "", description="`file:<folder>` for the local store; empty: the storage that AzureWebJobsStorage names"
+    )
 
     # behaviour
     writeback: Literal["inline", "event"] = Field(

@@ -50,3 +50,12 @@ def medplum_url() -> Iterator[str]:
 
     with medplum.running() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[str]:
+    """Run Azurite for the tests that are marked `real`, and give its connection string."""
+    from devstack.azurite import azurite
+
+    with azurite() as connection:
+        yield connection

@@ -14,7 +14,9 @@ from devstack.host.app import Host
 from devstack.host.errors import StartError
 from devstack.host.function import Function
 from devstack.host.serve import serving
-from devstack.host.settings import STORAGE, read_local_settings
+from devstack.host.settings import STORAGE, connection_settings, read_local_settings
+from devstack.host.storage import open_storage
+from relay.errors import SettingsError
 from relay.store.local import LocalStore
 
 _STORE = ".relay"
@@ -44,38 +46,36 @@ def main(arguments: list[str] | None = None) -> int:
         keys.setdefault(name, []).append(key)
     try:
         asyncio.run(_serve(options.root, options.port, options.store, keys or None))
-    except (StartError, OSError) as error:
+    except (StartError, SettingsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints
         return 1
     return 0
 
 
 async def _serve(root: Path, port: int, folder: Path | None, keys: dict[str, list[str]] | None) -> None:
-    store = LocalStore(folder or _folder(root))
-    here = f"file:{store.folder}"
     environ = read_local_settings(root) | os.environ
-    settings = {name: here for name in (STORAGE, "RELAY_STORE") if not environ.get(name)}
+    if folder is None and not connection_settings(STORAGE, environ):
+        folder = root / _STORE
+    store = open_storage(folder, environ, root=root)
+    settings: dict[str, str] = {}
+    if isinstance(store, LocalStore):
+        settings = {name: f"file:{store.folder}" for name in (STORAGE, "RELAY_STORE") if not environ.get(name)}
     host = Host(root, store=store, keys=keys, settings=settings)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for each in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(each, stopped.set)
+    where = str(store.folder) if isinstance(store, LocalStore) else STORAGE
     try:
         await host.start()
         async with serving(host.asgi, port=port) as url:
             for function in host.functions:
                 print(_line(function), flush=True)  # noqa: T201 - a command prints
-            print(f"listening on {url}, store in {store.folder}", flush=True)  # noqa: T201 - a command prints
+            print(f"listening on {url}, store in {where}", flush=True)  # noqa: T201 - a command prints
             await stopped.wait()
     finally:
         await host.stop()
         await store.close()
-
-
-def _folder(root: Path) -> Path:
-    """Use the folder that the storage setting names, seen from the root."""
-    value = os.environ.get(STORAGE) or read_local_settings(root).get(STORAGE, "")
-    return root / (Path(value.removeprefix("file:")).expanduser() if value.startswith("file:") else _STORE)
 
 
 def _line(function: Function) -> str:

@@ -20,10 +20,11 @@ from devstack.host.protos import Message as Proto
 from devstack.host.queues import Policy, QueueListener, texts_of, trigger_data
 from devstack.host.routes import build_routes
 from devstack.host.runtime import Result, Runtime
-from devstack.host.settings import HostJson, check_connection, read_host_json, read_local_settings, resolve
+from devstack.host.settings import HostJson, read_host_json, read_local_settings, resolve
+from devstack.host.storage import HostStore, check_connection
 from devstack.host.timers import Timer
 from relay.errors import StoreUnavailable
-from relay.store.local import LocalStore, Message
+from relay.store.local import Message
 from relay.store.names import check_queue
 
 FRESH = ("relay.app", "relay.triggers")
@@ -36,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class Host:
-    """Serves the function app in `root` on one local store; its clock is the store's.
+    """Serves the function app in `root` on one store, local or a storage account; its clock is the store's.
 
     With `polling` it works by itself; without, `step` and `run_due` drive queues, blobs and timers, so that a test
     can move the clock. `keys` None switches key checks off. `settings` win over the environment, which wins over
@@ -47,7 +48,7 @@ class Host:
         self,
         root: Path,
         *,
-        store: LocalStore,
+        store: HostStore,
         keys: Mapping[str, list[str]] | None = None,
         settings: Mapping[str, str] | None = None,
         polling: bool = True,
@@ -245,7 +246,7 @@ class Host:
 
             self._queues.append(QueueListener(queue, self.store, self._queue_policy(), on_message))
         elif function.kind == "blobTrigger":
-            check_connection(function.trigger.get("connection", ""), os.environ, self.store.folder, function.name)
+            check_connection(function.trigger.get("connection", ""), os.environ, self.store, function.name)
             path = BlobPath.of(function.name, resolve(function.trigger["path"], os.environ, function.name))
 
             async def on_blob(data: bytes, metadata: dict[str, Proto]) -> None:
@@ -264,7 +265,7 @@ class Host:
 
     def _queue_name(self, function: Function, name: str, binding: Mapping[str, Any]) -> str:
         where = f"{function.name}: {name}"
-        check_connection(binding.get("connection", ""), os.environ, self.store.folder, where)
+        check_connection(binding.get("connection", ""), os.environ, self.store, where)
         try:
             return check_queue(resolve(binding["queueName"], os.environ, where))
         except ValueError as error:

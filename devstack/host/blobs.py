@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import logging
 import re
@@ -15,8 +16,9 @@ from devstack.host.errors import StartError
 from devstack.host.function import Function
 from devstack.host.protos import Message as Proto
 from devstack.host.queues import Policy, QueueListener
+from devstack.host.storage import HostStore
 from relay.errors import StoreUnavailable
-from relay.store.local import LocalStore, Message
+from relay.store.local import Message
 from relay.store.names import check_container
 
 POISON_QUEUE = "webjobs-blobtrigger-poison"
@@ -65,7 +67,7 @@ class BlobWatcher:
         self,
         function: Function,
         path: BlobPath,
-        store: LocalStore,
+        store: HostStore,
         policy: Policy,
         work: Callable[[bytes, dict[str, Proto]], Awaitable[None]],
     ) -> None:
@@ -122,7 +124,7 @@ class BlobWatcher:
         metadata = {key: Proto(string=value) for key, value in (self._path.match(name) or {}).items()}
         return data, metadata | {
             "BlobTrigger": Proto(string=address),
-            "Uri": Proto(json=json.dumps((self._store.folder / address).as_uri())),
+            "Uri": Proto(json=json.dumps(self._store.blob_url(self._path.container, name))),
             "Properties": Proto(json=json.dumps(properties)),
             "Metadata": Proto(json="{}"),
         }
@@ -140,7 +142,7 @@ class BlobWatcher:
     async def _receipts(self) -> dict[str, str]:
         if self._announced is None:
             rows = await self._store.list_rows(RECEIPTS, self._function.name)
-            self._announced = {name: str(values["etag"]) for _, name, values in rows}
+            self._announced = {str(values["name"]): str(values["etag"]) for _, _, values in rows}
         return self._announced
 
     async def _announce(self, name: str, etag: str) -> None:
@@ -154,7 +156,8 @@ class BlobWatcher:
             "ETag": etag,
         }
         await self._store.send(self.listener.queue, json.dumps(text))
-        await self._store.put_row(RECEIPTS, self._function.name, name, {"etag": etag})
+        key = hashlib.sha256(name.encode()).hexdigest()  # a name can be longer than a table's key
+        await self._store.put_row(RECEIPTS, self._function.name, key, {"name": name, "etag": etag})
         (await self._receipts())[name] = etag
 
     async def _process(self, message: Message) -> None:

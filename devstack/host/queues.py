@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from devstack.host.protos import Message as Proto
+from devstack.host.storage import HostStore
 from relay.errors import StoreUnavailable
-from relay.store.local import LocalStore, Message, PopReceiptMismatch
+from relay.store.local import Message, PopReceiptMismatch
 
 POISON = "-poison"
 
 HELD = timedelta(minutes=10)
 """How long the platform holds a message while its function runs; if the host dies it comes back only then."""
+
+FIRST_POLL = 0.1
+"""Seconds until an empty queue is asked again where sends are not heard; doubled each time, as the platform does."""
 
 _PAUSE = 1.0  # seconds after the store failed, before it is asked again
 
@@ -40,7 +44,7 @@ class QueueListener:
     def __init__(
         self,
         queue: str,
-        store: LocalStore,
+        store: HostStore,
         policy: Policy,
         work: Callable[[Message], Awaitable[None]],
         *,
@@ -54,6 +58,7 @@ class QueueListener:
         self._poison = poison or (None if queue.endswith(POISON) else self._copy_to_poison)
         self._running: set[asyncio.Task[None]] = set()
         self._receiving = False
+        self._empty = 0
 
     @property
     def busy(self) -> bool:
@@ -103,6 +108,7 @@ class QueueListener:
         finally:
             self._receiving = False
         self.rounds += len(started)
+        self._empty = 0 if started else self._empty + 1
         for task in started:
             task.add_done_callback(self._running.discard)
         return started
@@ -110,6 +116,9 @@ class QueueListener:
     async def _pause(self, seen: int, stop: asyncio.Event) -> None:
         """Wait until something is sent, a delayed message becomes visible, or the polling interval is over."""
         seconds = self._policy.longest_poll.total_seconds()
+        if not self._store.hears:
+            await _first(stop.wait(), timeout=min(seconds, FIRST_POLL * 2.0 ** min(self._empty - 1, 20)))
+            return
         upcoming = await self.next_visible()
         if upcoming is not None:
             seconds = min(seconds, max(0.0, (upcoming - self._store.now()).total_seconds()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -106,27 +106,13 @@ def resolve(text: str, environ: Mapping[str, str], where: str) -> str:
     return re.sub(r"%([^%]+)%", value, text)
 
 
-def check_connection(name: str, environ: Mapping[str, str], folder: Path, where: str) -> None:
-    """Refuse a storage connection that is not this host's local store.
-
-    Unset, empty and `file:<the store's folder>` are the local store. The value may be a secret and is not repeated.
-    """
-    for setting, value in _connection_settings(name or STORAGE, environ):
-        if not value.startswith("file:"):
-            raise StartError(
-                f"{where}: {setting} is a storage connection, and Azure Storage is not supported yet; use file:{folder}"
-            )
-        named = Path(value.removeprefix("file:")).expanduser().absolute()
-        if named != folder:
-            raise StartError(f"{where}: {setting} names the store {named}, but this host runs on {folder}")
-
-
-def _connection_settings(name: str, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Find what Azure would read for a connection: NAME, AzureWebJobsNAME, and the identity form NAME__*."""
-    for prefix in dict.fromkeys((name, f"AzureWebJobs{name}")):
-        for setting, value in environ.items():
-            if value.strip() and (setting == prefix or setting.startswith(f"{prefix}__")):
-                yield setting, value.strip()
+def connection_settings(name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Find what Azure would read for a connection: NAME, and the identity form NAME__*; empty values are not set."""
+    return {
+        setting: value.strip()
+        for setting, value in environ.items()
+        if value.strip() and (setting == name or setting.startswith(f"{name}__"))
+    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

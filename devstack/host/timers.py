@@ -13,8 +13,8 @@ from devstack.host.errors import StartError
 from devstack.host.function import Function
 from devstack.host.ncrontab import Schedule
 from devstack.host.protos import Message as Proto
+from devstack.host.storage import HostStore
 from relay.errors import StoreUnavailable
-from relay.store.local import LocalStore
 
 STATUS = "timerstatus"
 
@@ -30,7 +30,7 @@ class Timer:
     """
 
     def __init__(
-        self, function: Function, schedule: str, store: LocalStore, work: Callable[[Proto], Awaitable[None]]
+        self, function: Function, schedule: str, store: HostStore, work: Callable[[Proto], Awaitable[None]]
     ) -> None:
         try:
             self._schedule = Schedule.parse(schedule)

@@ -35,7 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the demo; 1 if any step did not happen."""
     with tempfile.TemporaryDirectory(prefix="relay-demo-", ignore_cleanup_errors=True) as scratch:
-        story = asyncio.run(_play(Path(scratch)))
+        story = asyncio.run(play(Path(scratch)))
     if options.json:
         print(dumps(story.document()))
     else:
@@ -73,7 +73,8 @@ class Story:
         return {name: getattr(self, name) for name in names}
 
 
-async def _play(folder: Path) -> Story:
+async def play(folder: Path, storage: Mapping[str, str] | None = None) -> Story:
+    """Play the demo with the store in this folder, or in the account that the settings `storage` name; maps are copied there."""
     import httpx
 
     from devstack.stack import running
@@ -81,7 +82,11 @@ async def _play(folder: Path) -> Story:
     story = Story()
     maps = _maps(folder / "maps")
     settings = {"RELAY_MAPS": str(maps)}
-    async with running(folder=folder, settings=settings) as stack, httpx.AsyncClient(timeout=60) as http:
+    store = None if storage else folder
+    async with (
+        running(folder=store, storage=storage, settings=settings) as stack,
+        httpx.AsyncClient(timeout=60) as http,
+    ):
         await _bundle(story, stack, http)
         await _event(story, stack, http)
         await _care_plan(story, stack, http)

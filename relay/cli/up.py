@@ -12,7 +12,8 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from relay.errors import SettingsError
+from relay.store.azure.account import CONNECTION
+from relay.store.open import local_folder
 
 _LAST_PORT = 65535
 
@@ -22,7 +23,9 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, default=7071, help="port of the functions; 0 picks a free one (7071)")
     parser.add_argument("--dataverse", default="emulator", metavar="URL|emulator", help="org to use (emulator)")
     parser.add_argument("--fhir", default="embedded", metavar="URL|embedded|hapi", help="FHIR server to use (embedded)")
-    parser.add_argument("--store", type=Path, help="folder of the local store (RELAY_STORE, else a new one)")
+    parser.add_argument(
+        "--store", type=Path, help="folder of the local store (RELAY_STORE, AzureWebJobsStorage, else a new one)"
+    )
     parser.add_argument(
         "--keys", action="append", default=[], metavar="FUNCTION=KEY", help="check function keys as Azure does"
     )
@@ -51,22 +54,26 @@ def run(options: argparse.Namespace) -> int:
             return 2
     with ExitStack() as stack:
         folder = options.store or _named_store()
-        if folder is None:
+        storage = {name: value for name, value in os.environ.items() if name.partition("__")[0] == CONNECTION and value}
+        if folder is None and not storage:
             scratch = tempfile.TemporaryDirectory(prefix="relay-", ignore_cleanup_errors=True)
             folder = Path(stack.enter_context(scratch))
-        asyncio.run(_serve(options, folder.resolve(), keys or None))
+        asyncio.run(_serve(options, folder.resolve() if folder else None, storage, keys or None))
     return 0
 
 
 def _named_store() -> Path | None:
-    """Return the folder that RELAY_STORE names, None when it is not set."""
-    text = os.environ.get("RELAY_STORE", "")
-    if text and not text.startswith("file:"):
-        raise SettingsError("RELAY_STORE must be file:<folder> here: Azure Storage is not supported yet")
-    return Path(text.removeprefix("file:")) if text else None
+    """Return the folder that RELAY_STORE or AzureWebJobsStorage names, None when neither names one."""
+    text = os.environ.get("RELAY_STORE", "").strip()
+    connection = os.environ.get(CONNECTION, "").strip()
+    if not text and not connection.startswith("file:"):
+        return None
+    return local_folder(text or connection)
 
 
-async def _serve(options: argparse.Namespace, folder: Path, keys: dict[str, list[str]] | None) -> None:
+async def _serve(
+    options: argparse.Namespace, folder: Path | None, storage: dict[str, str], keys: dict[str, list[str]] | None
+) -> None:
     from devstack.stack import running
 
     stopped = asyncio.Event()
@@ -74,10 +81,10 @@ async def _serve(options: argparse.Namespace, folder: Path, keys: dict[str, list
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopped.set)
     async with running(
-        folder=folder, port=options.port, dataverse=options.dataverse, fhir=options.fhir, keys=keys
+        folder=folder, storage=storage, port=options.port, dataverse=options.dataverse, fhir=options.fhir, keys=keys
     ) as stack:
         print(json.dumps(stack.urls), flush=True)
         if not options.json:
             print(f"POST a bundle to {stack.functions_url}/api/bundle, or drop it as a file into", file=sys.stderr)
-            print(f"{folder / 'bundles'} ; Ctrl-C stops", file=sys.stderr)
+            print(f"{folder / 'bundles' if folder else 'the blob container bundles'} ; Ctrl-C stops", file=sys.stderr)
         await stopped.wait()

@@ -17,7 +17,10 @@ WORKS = "works"
 DELIVERIES = "deliveries"
 PREFIX = "relay-"
 
-MOST_OPEN = 3000  # names of 16 digits in one table property; more are written as "all"
+MOST_OPEN = 1900  # names of 16 digits and a space in one text of a table row (32 Ki); more are written as "all"
+
+LONGEST_TAG = 64
+"""Characters; what is longer comes back in an event, but was never ours."""
 
 State = Literal["done", "running", "open", "unknown"]
 
@@ -46,7 +49,7 @@ class Ledger:
 
         Without a GUID the answer is `done` only if every row of the work is.
         """
-        row = await self._store.get_row(WORKS, "tag", tag) if tag.startswith(PREFIX) else None
+        row = await self._store.get_row(WORKS, "tag", tag) if _ours(tag) else None
         if row is None:
             return "unknown", timedelta(0)
         age = self._now() - datetime.fromisoformat(str(row["at"]))
@@ -62,7 +65,7 @@ class Ledger:
 
     async def delivered(self, tag: str, operation: str) -> None:
         """Count one event that a write under this tag caused; the same operation counts once."""
-        if tag.startswith(PREFIX):
+        if _ours(tag):
             await self._store.add_row(DELIVERIES, tag, self._pseudonyms(operation), {"at": self._now().isoformat()})
 
     async def deliveries(self, tag: str) -> int:
@@ -78,3 +81,8 @@ class Ledger:
                     await self._store.delete_row(table, partition, name)
                     gone += 1
         return gone
+
+
+def _ours(tag: str) -> bool:
+    """Tell whether a tag may be one of the relay's; an event's sender can put any text there."""
+    return tag.startswith(PREFIX) and len(tag) <= LONGEST_TAG

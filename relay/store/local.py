@@ -17,13 +17,7 @@ from relay.store import BlobInfo, Receipt, Row
 from relay.store.bell import bell_of
 from relay.store.database import Database
 from relay.store.files import Files
-from relay.store.names import check_queue, check_table
-
-LONGEST_TEXT = 48 * 1024
-"""Bytes of UTF-8 that fit an Azure message of 64 KiB once they are base64."""
-
-LONGEST_LIFE = timedelta(days=7)
-"""How long a message lives, and the longest it can be invisible; Azure's defaults."""
+from relay.store.names import LONGEST_LIFE, check_delay, check_queue, check_row, check_table, check_text
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TICK = timedelta(microseconds=1)
@@ -63,6 +57,9 @@ class LocalStore:
     Several stores, threads and processes may share a folder. Names follow Azure's rules (ValueError).
     """
 
+    hears = True
+    """Whether `wait` wakes for what this process sends."""
+
     def __init__(
         self, folder: Path, *, now: Callable[[], datetime] = _utc_now, busy: timedelta = timedelta(seconds=5)
     ) -> None:
@@ -94,15 +91,18 @@ class LocalStore:
         """Tell size, etag and time of one blob; None when it is not there."""
         return await asyncio.to_thread(self._files.find, container, name)
 
+    def blob_url(self, container: str, name: str) -> str:
+        """Return a blob's address: that of its file."""
+        return (self.folder / container / name).as_uri()
+
     # queues, the relay's side
 
     async def send(self, queue: str, text: str, *, delay: timedelta = timedelta(0)) -> Receipt:
         """Put a message (at most 48 KiB of text) that becomes visible after `delay` (at most 7 days)."""
         check_queue(queue)
-        if (size := len(text.encode())) > LONGEST_TEXT:
-            raise ValueError(f"queue {queue}: a message of {size} bytes of text; at most {LONGEST_TEXT}")
+        check_text(queue, text)
         now = self.now()
-        visible = now + _within_life(delay)
+        visible = now + check_delay(delay)
         receipt = Receipt(queue, str(uuid.uuid4()), uuid.uuid4().hex)
         sql = "insert into messages (queue, id, text, inserted, expires, visible, pop_receipt) values (?, ?, ?, ?, ?, ?, ?)"
         values = (queue, receipt.id, text, _us(now), _us(now + LONGEST_LIFE), _us(visible), receipt.pop_receipt)
@@ -119,7 +119,7 @@ class LocalStore:
     async def receive(self, queue: str, *, most: int, visibility: timedelta) -> list[Message]:
         """Take up to `most` visible messages, oldest first; each is invisible to others for `visibility`."""
         check_queue(queue)
-        now, until = self.now(), self.now() + _within_life(visibility)
+        now, until = self.now(), self.now() + check_delay(visibility)
 
         def work(db: sqlite3.Connection) -> list[Message]:
             db.execute("delete from messages where expires <= ?", (_us(now),))
@@ -147,7 +147,7 @@ class LocalStore:
 
     async def update(self, message: Message, visibility: timedelta) -> Message:
         """Make a received message visible after `visibility` from now; PopReceiptMismatch when it is no longer ours."""
-        until = self.now() + _within_life(visibility)
+        until = self.now() + check_delay(visibility)
         pop_receipt = uuid.uuid4().hex
         changed = await self._run(
             lambda db: (
@@ -264,12 +264,9 @@ class LocalStore:
         return bool(await self._run(lambda db: db.execute(sql, (queue, key, pop_receipt)).rowcount))
 
     async def _write_row(self, verb: str, table: str, partition: str, row: str, values: Row) -> bool:
-        check_table(table)
-        for key, value in values.items():
-            if not isinstance(value, str | int | float):
-                raise TypeError(f"table {table}: {key} is a {type(value).__name__}; str, int, float or bool")
+        check_row(table, partition, row, values)
         sql = f'{verb} into rows (name, partition, row, "values") values (?, ?, ?, ?)'
-        bound = (table, partition, row, json.dumps(dict(values), allow_nan=False))
+        bound = (table, partition, row, json.dumps(dict(values)))
         return bool(await self._run(lambda db: db.execute(sql, bound).rowcount))
 
 
@@ -280,9 +277,3 @@ def _us(moment: datetime) -> int:
 
 def _at(microseconds: int) -> datetime:
     return _EPOCH + microseconds * _TICK
-
-
-def _within_life(span: timedelta) -> timedelta:
-    if not timedelta(0) <= span <= LONGEST_LIFE:
-        raise ValueError(f"a message cannot be invisible for {span}: 0 to {LONGEST_LIFE}")
-    return span

@@ -47,8 +47,13 @@ def settings_page() -> str:
         lines.append(_table_row(row))
     lines += [
         "",
-        "Not supported yet, and refused with an error that says so: an empty `RELAY_STORE` (Azure Storage) and",
-        "`RELAY_FHIR_AUTH=google`.",
+        "Not supported yet, and refused with an error that says so: `RELAY_FHIR_AUTH=google`.",
+        "",
+        "An empty `RELAY_STORE` means the storage account that the Functions host itself uses, named as for the host:",
+        "`AzureWebJobsStorage` (a connection string, or `UseDevelopmentStorage=true` for Azurite), or an identity:",
+        "`AzureWebJobsStorage__accountName`, or `AzureWebJobsStorage__blobServiceUri`, `…__queueServiceUri` and",
+        "`…__tableServiceUri`; with `AzureWebJobsStorage__credential=managedidentity`, and `…__clientId` for an identity of",
+        "one's own. Two forms at once, or a folder beside an account, are refused: host and relay would work on two stores.",
     ]
     return "\n".join([*lines, ""])
 

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from devstack.host import Host
+from devstack.host.storage import HostStore
 from relay.store.local import LocalStore
 
 APPS = Path(__file__).parent / "apps"
@@ -35,7 +36,7 @@ class Clock:
 class Hosted:
     """A started host, its store, its app's module and a client for its HTTP side."""
 
-    def __init__(self, host: Host, store: LocalStore, client: httpx.AsyncClient) -> None:
+    def __init__(self, host: Host, store: Any, client: httpx.AsyncClient) -> None:
         self.host = host
         self.store = store
         self.client = client
@@ -60,7 +61,13 @@ def hosted(
 
     @contextlib.asynccontextmanager
     async def start(
-        app: str, *, host_json: str = "{}", local_settings: str = "{}", real_clock: bool = False, **options: Any
+        app: str,
+        *,
+        host_json: str = "{}",
+        local_settings: str = "{}",
+        real_clock: bool = False,
+        account: HostStore | None = None,
+        **options: Any,
     ) -> AsyncIterator[Hosted]:
         root = tmp_path / app
         root.mkdir(exist_ok=True)
@@ -68,7 +75,8 @@ def hosted(
         (root / "host.json").write_text(host_json)
         (root / "local.settings.json").write_text(local_settings)
         folder = tmp_path / "store"
-        store = LocalStore(folder) if real_clock else LocalStore(folder, now=clock)
+        local = LocalStore(folder) if real_clock else LocalStore(folder, now=clock)
+        store: Any = account or local
         host = Host(root, store=store, **({"polling": real_clock} | options))
         try:
             await host.start()
@@ -77,6 +85,6 @@ def hosted(
                 yield Hosted(host, store, client)
         finally:
             await host.stop()
-            await store.close()
+            await local.close()
 
     return start

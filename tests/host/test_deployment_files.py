@@ -15,6 +15,8 @@ import pytest
 from devstack.host.runtime import TESTED
 from devstack.host.settings import read_host_json, read_local_settings
 from relay.settings import Settings
+from relay.store.azure.store import AzureStore
+from relay.store.open import open_store
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = f'azure-functions-runtime=={TESTED[-1]} ; python_version >= "3.13"'
@@ -82,12 +84,12 @@ def test_the_sample_settings_can_be_used(tmp_path: Path) -> None:
         for name, field in Settings.model_fields.items()
     }
     assert {name for name in values if name.startswith("RELAY_")} <= known
-    assert values["AzureWebJobsStorage"] == values["RELAY_STORE"]
+    assert values["AzureWebJobsStorage"] == "UseDevelopmentStorage=true"  # Azurite, which Core Tools know too
     assert set(values) - known == {"FUNCTIONS_WORKER_RUNTIME", "AzureWebJobsStorage"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setenv(name, value)
-        assert Settings().store == values["RELAY_STORE"]  # type: ignore[call-arg]  # all from the environment
+        assert isinstance(open_store(Settings().store), AzureStore)  # type: ignore[call-arg]  # all from the environment
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import SettingsError, StoreUnavailable
+from relay.errors import StoreUnavailable
 from relay.store.local import LocalStore
-from relay.store.open import open_store
 
 Call = Callable[[LocalStore], Awaitable[object]]
 
@@ -96,35 +95,3 @@ async def test_what_was_taken_survives_a_new_start(tmp_path: Path) -> None:
     assert await again.length("inbound") == 1
     assert await again.get_row("Outcomes", "p", "r") == {"a": 1}
     await again.close()
-
-
-async def test_the_setting_file_opens_the_local_store(tmp_path: Path) -> None:
-    """`file:<folder>` names the local store."""
-    store = open_store(f" file:{tmp_path}/x ")
-    assert isinstance(store, LocalStore)
-    assert store.folder == tmp_path / "x"
-    await store.close()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "UseDevelopmentStorage=true",
-        "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=c2VjcmV0;EndpointSuffix=core.windows.net",
-        "https://x.blob.core.windows.net",
-        "x",
-    ],
-)
-def test_azure_storage_is_not_supported_yet(text: str) -> None:
-    """Anything else is refused, says what to use, and does not repeat a key."""
-    with pytest.raises(SettingsError, match=r"Azure Storage is not supported yet; use file:<folder>") as error:
-        open_store(text)
-    assert "c2VjcmV0" not in str(error.value)
-
-
-@pytest.mark.parametrize("text", ["file:", "file://host/share"])
-def test_a_setting_without_a_folder_is_refused(text: str) -> None:
-    """A URL with a host is no folder."""
-    with pytest.raises(SettingsError, match="names no folder"):
-        open_store(text)
