@@ -39,8 +39,10 @@ def install() -> Path:
 
 
 @contextmanager
-def running() -> Iterator[str]:
+def running(*, port: int = 0) -> Iterator[str]:
     """Run it until the block ends, installed first if need be, keeping nothing; gives its connection string.
+
+    Blobs are at the port, queues and tables at the two after it; 0: at free ones.
 
     Raises Terminal: `missing-program`, `install`, `start`.
     """
@@ -48,8 +50,8 @@ def running() -> Iterator[str]:
     command = ["node", "--require", str(folder / "tell.cjs"), str(folder / _PROGRAM)]
     # The SDKs speak newer versions of the protocol than Azurite knows of.
     command += ["--inMemoryPersistence", "--skipApiVersionCheck", "--silent", "--disableTelemetry"]
-    for each in _SERVICES:
-        command += [f"--{each}Host", "127.0.0.1", f"--{each}Port", "0"]
+    for number, each in enumerate(_SERVICES):
+        command += [f"--{each}Host", "127.0.0.1", f"--{each}Port", str(port and port + number)]
     with tempfile.TemporaryDirectory(prefix="relay-azurite-") as scratch, child(command, cwd=Path(scratch)) as ready:
         yield _connection_string(ready)
 
