@@ -17,7 +17,7 @@ from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Termin
 from relay.inbound.carry import Carrier, Progress
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
-from relay.inbound.limits import read_text
+from relay.inbound.limits import check_headers, read_text
 from relay.inbound.outcome import http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
@@ -119,9 +119,10 @@ class Inbound:
     async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
         """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
-        job = replace(job, size=weight(body, self._settings.max_body_bytes))
         try:
+            check_headers(content_type, content_encoding)  # what waits unread is kept with the type alone
             self._check_size(body)
+            job = replace(job, size=weight(body, self._settings.max_body_bytes))
             if not await self._gate.enter(job.size, within=PATIENCE):
                 await self._accept(_shortened(job), body)
                 return Reply(202, job=job.id)
