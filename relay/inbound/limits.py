@@ -20,6 +20,7 @@ JSON_TYPES = ("application/fhir+json", "application/json")
 NDJSON_TYPES = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson")
 
 _BOM = b"\xef\xbb\xbf"
+_GZIP = ("gzip", "x-gzip")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZEROS = re.compile(rb"\0*")
 _GZIP_MEMBERS = 10_000  # a member can be 20 bytes of nothing: without a bound they cost time, not space
@@ -43,13 +44,10 @@ def read_text(
     Raises Refused: 415 `wrong-type` or `encoding` for what the headers say; 413 `too-large` or `ratio`; 400 `encoding`
     or `truncated` for what the bytes are.
     """
-    _check_type(content_type, accept)
-    coding = content_encoding.strip().lower()
-    if coding not in {"", "identity", "gzip", "x-gzip"}:
-        raise Refused("Content-Encoding is not supported (valid: gzip, identity)", code="encoding", status=415)
+    check_headers(content_type, content_encoding, accept)
     if len(body) > limits.max_body_bytes:
         _too_large(limits)
-    if coding in {"gzip", "x-gzip"} or body.startswith(_GZIP_MAGIC):
+    if content_encoding.strip().lower() in _GZIP or body.startswith(_GZIP_MAGIC):
         body = _inflate(body, limits)
     try:
         return body.removeprefix(_BOM).decode()
@@ -92,6 +90,13 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
     if _SURROGATE_ESCAPE.search(text, start, end) and _has_surrogate(value):
         raise Refused("a string holds half of a surrogate pair", code="surrogate")
     return value, end
+
+
+def check_headers(content_type: str, content_encoding: str, accept: tuple[str, ...] = JSON_TYPES) -> None:
+    """Raise Refused 415 `wrong-type` or `encoding` for what headers say; none at all is taken as one of `accept`."""
+    _check_type(content_type, accept)
+    if content_encoding.strip().lower() not in {"", "identity", *_GZIP}:
+        raise Refused("Content-Encoding is not supported (valid: gzip, identity)", code="encoding", status=415)
 
 
 def _check_type(content_type: str, accept: tuple[str, ...]) -> None:
