@@ -79,7 +79,7 @@ class Locator:
 
     def __init__(self, client: DataverseClient, maps: MapSet, source_name: str = "fhir") -> None:
         self._client = client
-        self._maps = maps
+        self.maps = maps
         self._source_name = source_name
 
     async def locate(self, drafts: Sequence[Draft], guids: Iterable[tuple[str, str]] = ()) -> Located:
@@ -118,10 +118,10 @@ class Locator:
 
     def _reads(self, wanted: Wanted, located: Located) -> Iterator[tuple[Request, Fold]]:
         for kind, ids in wanted.ids.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._rows_by_id(entity_map, ids, located)
         for kind, ids in wanted.parents.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._descendants_by_id(entity_map, ids, located)
         for table, guids in wanted.guids.items():
             yield from self._rows_by_guid(table, guids, located)
@@ -129,10 +129,10 @@ class Locator:
                 # Of a child row that is asked for by its key: it may have lost its parent, and what hangs on it not.
                 yield from self._descendants(path[-1].expansions, guids, located)
         for kind, matches in wanted.matches.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._rows_by_match(entity_map, matches, located)
         for kind, values in wanted.identifiers.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._parents_by_identifier(entity_map, values, located)
         for number, codes in wanted.concepts.items():
             yield from self._concepts(number, codes, located)
@@ -151,8 +151,8 @@ class Locator:
             yield Request("GET", url), fold
 
     def _rows_by_guid(self, table: str, guids: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:
-        maps = self._maps.for_table(table)
-        facts = self._maps.tables[table]
+        maps = self.maps.for_table(table)
+        facts = self.maps.tables[table]
         columns = dict.fromkeys(column for entity_map in maps for column in selected(entity_map))
         columns |= dict.fromkeys(column for path in self._paths_of(table) for column in selected_of_child(path[-1]))
         columns.pop(facts.primary_id, None)
@@ -193,7 +193,7 @@ class Locator:
 
     def _paths_of(self, table: str) -> Iterator[tuple[ExpansionMap, ...]]:
         """Yield the expansions into a table, each after those that it stands in."""
-        for entity_map in self._maps:
+        for entity_map in self.maps:
             yield from (path for path in walked(entity_map.expansions) if path[-1].table.name == table)
 
     def _descendants_by_id(
@@ -246,7 +246,7 @@ class Locator:
         alone: dict[str, list[str]] = defaultdict(list)
         for table, guid in remade:
             alone[table].append(guid)
-            for entity_map in self._maps.for_table(table):
+            for entity_map in self.maps.for_table(table):
                 parents.setdefault(entity_map.resource, (entity_map, {}))[1][guid] = None
         for table, keys in alone.items():
             yield from self._rows_by_guid(table, keys, located)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from relay.inbound.carry import Carrier, Progress
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import check_headers, read_text
-from relay.inbound.outcome import http_status, operation_outcome, render_outcome
+from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
 from relay.store import Receipt, Store
@@ -160,14 +160,15 @@ class Inbound:
         self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
     ) -> Reply:
         """Carry out what is accepted; whatever the store does from here on, `resume` sees to the end."""
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
             try:
-                outcome = await self._carry(job, incoming, sent, meter)
+                outcome = await self._carry(job, incoming, sent, meter, progress)
+                await self._remember(job, outcome)
             except StoreUnavailable:
                 raise
             except Terminal as error:
-                outcome = await self._give_up(job.after(meter), body, error)
+                outcome = await self._give_up(job.after(meter), body, error, progress)
         except Transient as error:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
@@ -228,12 +229,14 @@ class Inbound:
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
             incoming, sent = self._read(job, body)
             turn.weigh(incoming.size)
             job = replace(job, size=turn.size)
-            await self._carry(job, incoming, sent, meter)
+            outcome = await self._carry(job, incoming, sent, meter, progress)
+            if await self._outcome(job.id) is None:  # else the request that this resumed has told its caller
+                await self._remember(job, outcome)
         except StoreUnavailable:
             raise
         except Refused as refused:
@@ -244,9 +247,9 @@ class Inbound:
                 delay = self._backoff.delay(job.attempt, error.retry_after)
                 await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
                 return
-            await self._give_up(job, body, error)
+            await self._give_up(job, body, error, progress)
         except Terminal as error:
-            await self._give_up(job.after(meter), body, error)
+            await self._give_up(job.after(meter), body, error, progress)
         await self._store.delete_blob(PAYLOADS, job.id)
 
     async def drain(self, text: str) -> None:
@@ -258,7 +261,8 @@ class Inbound:
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
-            await self._give_up(job, body or b"", Terminal("the bundle failed at every try", code="poison"))
+            error = Terminal("the bundle failed at every try", code="poison")
+            await self._give_up(job, body or b"", error, Progress())
         else:
             await self._bury(job, body or b"", "poison")
         await self._store.delete_blob(PAYLOADS, job.id)
@@ -295,23 +299,21 @@ class Inbound:
     async def _keep(self, job: Job, body: bytes) -> None:
         await self._store.put_blob(PAYLOADS, job.id, body)
 
-    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
+    async def _carry(
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
+    ) -> dict[str, Any]:
         try:
             carrier = self._carrier()
         except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
             raise Transient("the maps cannot be used", code="maps") from error
         await self._ledger.begin(job.tag)
-        progress = Progress()
         try:
             with metered(meter):
                 carried = await carrier.carry(incoming, job.tag, sent, progress)
-        except RelayError:  # what is written stays written, and the next try finds it unchanged
+        finally:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
-            raise
         await self._ledger.finish(job.tag, carried.open)
-        await self._written.put(job.id, self._now(), carried.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)
-        await self._remember(job, outcome)
         receipt = outcome["receipt"]
         log.info(
             "bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(carried.reports), receipt["calls"]
@@ -331,10 +333,10 @@ class Inbound:
         data = await self._store.get_blob(OUTCOMES, f"{job_id}.json")
         return json.loads(data) if data is not None else None
 
-    async def _give_up(self, job: Job, body: bytes, error: RelayError) -> dict[str, Any]:
+    async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
         """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
         await self._bury(job, body, error.code)
-        outcome = _refusal(job, error)
+        outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
         return outcome
 
@@ -344,11 +346,11 @@ class Inbound:
         log.warning("a bundle needs a person: %s", code)
 
 
-def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
-    """Return the outcome of a job nothing of which could be carried out."""
-    outcome = render_outcome(job.id, job.tag, [], Meter(*job.spent))
+def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dict[str, Any]:
+    """Return the outcome of a job that could not be carried out as a whole; `reports` are there if a part of it was."""
+    outcome = render_outcome(job.id, job.tag, list(reports), Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
-    return {**outcome, "status": "failed", "issues": [issue]}
+    return {**outcome, "status": outcome["status"] if reports else "failed", "issues": [issue]}
 
 
 def _shortened(job: Job) -> Job:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -37,6 +38,7 @@ from support.state import state
 from support.world import shipped_maps, world
 
 Json = dict[str, Any]
+DENIED = "0x80040220"
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
@@ -329,3 +331,29 @@ async def test_a_side_that_gets_busy_between_windows(tmp_path: Path) -> None:
         assert outcome["status"] == "succeeded"
         assert set(results(outcome).values()) <= {"created", "unchanged"}
         assert len(await it.rows("msemr_encounters")) == len(await it.rows("contacts")) == 3
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first", "second"])
+async def test_what_was_done_before_an_end_is_told(tmp_path: Path, later: bool) -> None:
+    """A right that is missing ends a bundle; the rows of the windows before it are in the outcome, the rest failed for that."""
+    async with world(tmp_path, window=1, events=False) as it:
+        await it.put(patient("p1"), patient("p2"))
+
+        async def deny(request: httpx.Request) -> None:
+            if f"'p{1 + later}'" in request.content.decode():
+                it.dataverse.faults.append(Fault(path="batch", status=403, body={"error": {"code": DENIED}}))
+
+        it.to_dataverse.before.append(deny)
+        reply = await it.post(bundle(patient("p1"), patient("p2")))
+        outcome = dict(reply.body or {})
+        assert [issue["code"] for issue in outcome["issues"]] == [DENIED]
+        assert await it.dead() == [DENIED]
+        if not later:
+            assert (reply.status, outcome["entries"]) == (422, [])
+            return
+        assert (reply.status, outcome["status"]) == (207, "partial")
+        assert results(outcome) == {"Patient/p1": "created", "Patient/p2": "failed"}
+        assert codes(outcome) == {"Patient/p1": [], "Patient/p2": [DENIED]}
+        assert outcome["receipt"]["rows"]["created"] == 4
+        (row,) = await it.rows("contacts")
+        assert outcome["entries"][0]["row"]["id"] == row["contactid"]
