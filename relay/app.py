@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -30,8 +30,9 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
 
     from relay.dataverse.client import DataverseClient
     from relay.dataverse.lanes import Lanes
-    from relay.fhir.client import FhirClient
+    from relay.fhir.client import FhirClient, Read
     from relay.inbound.gate import Gate
+    from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
     from relay.inbound.service import Inbound
@@ -106,7 +107,7 @@ class Relay:
         return maps
 
     def _forget_maps(self) -> None:
-        for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
+        for part in ("maps", "writebacks", "inbound", "hook", "upserts", "retriever"):
             self.__dict__.pop(part, None)
 
     @cached_property
@@ -245,6 +246,13 @@ class Relay:
         return self._inbound(self.settings)
 
     @cached_property
+    def hook(self) -> Hook:
+        """The endpoint of FHIR Subscriptions."""
+        from relay.inbound.hook import Hook
+
+        return Hook(self.inbound, self.settings, gate=self._gate)
+
+    @cached_property
     def upserts(self) -> Upserts:
         """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
         from relay.inbound.msind import Upserts
@@ -261,6 +269,7 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
         @cache
@@ -278,10 +287,14 @@ class Relay:
                 maybe_on_server=maybe_on_server,
             )
 
+        async def read(ids: Sequence[tuple[str, str]]) -> list[Read]:
+            return await self.fhir.read(ids)
+
         return Inbound(
             settings,
             self.store,
             carrier=carrier,
+            gatherer=Gatherer(read, lambda: self.maps, settings),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
