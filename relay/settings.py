@@ -87,6 +87,10 @@ class Settings(BaseSettings):
     retry_for: Duration = Field(timedelta(hours=24), description="How long a transient failure is retried")
     retry_first: Duration = Field(timedelta(seconds=5), description="The first delay between two tries; it doubles")
     retry_longest: Duration = Field(timedelta(minutes=15), description="The longest delay between two tries")
+    references_for: Duration = Field(
+        timedelta(minutes=15),
+        description="How long lines of an NDJSON file are tried again that refer to what has no row yet",
+    )
     inline_wait: Duration = Field(
         timedelta(seconds=60), description="How long an event waits for the inline write-back of the same row"
     )
@@ -104,6 +108,16 @@ class Settings(BaseSettings):
     max_depth: int = Field(100, ge=1, description="Deepest nesting of JSON")
     max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
     max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024, ge=1, description="Largest NDJSON file, as it is dropped: the host hands it over whole"
+    )
+    max_lines: int = Field(5_000_000, ge=1, description="Most lines of an NDJSON file")
+    max_line_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Longest line of an NDJSON file")
+    file_window_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of an NDJSON file that are worked on at once; a longer line goes alone",
+    )
     work_bytes: int = Field(
         12 * 1024 * 1024,
         ge=1,
