@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
 
     from relay.dataverse.client import DataverseClient
     from relay.dataverse.lanes import Lanes
-    from relay.fhir.client import FhirClient
+    from relay.fhir.client import FhirClient, Read
     from relay.inbound.gate import Gate
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
@@ -261,6 +261,7 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
         @cache
@@ -278,10 +279,14 @@ class Relay:
                 maybe_on_server=maybe_on_server,
             )
 
+        async def read(ids: Sequence[tuple[str, str]]) -> list[Read]:
+            return await self.fhir.read(ids)
+
         return Inbound(
             settings,
             self.store,
             carrier=carrier,
+            gatherer=Gatherer(read, lambda: self.maps, settings),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -15,9 +15,11 @@ from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
+from relay.inbound.change import Change, dump_changes, load_changes
 from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
 from relay.inbound.files import FileRun, is_lines
 from relay.inbound.gate import Gate, Turn, weight
+from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.limits import read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
@@ -32,6 +34,7 @@ from relay.telemetry import Meter, metered
 QUEUE = "inbound"
 PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
+CHANGES = "changes"  # a job's kind: its payload is a list of changes
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
 WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn at first, twice as many whenever it comes again
@@ -49,7 +52,7 @@ class Job:
     """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
 
     `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
-    turned away because others were in work.
+    turned away because others were in work. `kind` is `changes` where the payload is a list of changes, else empty.
     """
 
     id: str
@@ -61,6 +64,7 @@ class Job:
     spent: tuple[int, int, int] = (0, 0, 0)
     size: int = 0
     turned: int = 0
+    kind: str = ""
 
     @property
     def patience(self) -> float:
@@ -96,6 +100,7 @@ class Inbound:
         store: Store,
         *,
         carrier: Callable[[], Carrier],
+        gatherer: Gatherer,
         ledger: Ledger,
         written: WrittenColumns,
         dead_letters: DeadLetters,
@@ -108,6 +113,7 @@ class Inbound:
         self._settings = settings
         self._store = store
         self._carrier = carrier
+        self._gatherer = gatherer
         self._ledger = ledger
         self._written = written
         self._dead_letters = dead_letters
@@ -197,6 +203,27 @@ class Inbound:
             return _unavailable()
         return _unknown()
 
+    # --- by what tells of changes
+
+    async def changes(self, changes: Sequence[Change]) -> Reply:
+        """Keep changes, all of them or none, and answer 202 once they are kept; 503 and nothing kept if they cannot be.
+
+        200 when there is nothing to keep: a change of a type without a map is dropped here.
+        """
+        taken = [each for each in changes if self._gatherer.mapped(each.type)]
+        if len(taken) < len(changes):
+            log.info("%d changes of types without a map", len(changes) - len(taken))
+        if not taken:
+            return Reply(200)
+        body = dump_changes(taken)
+        job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=CHANGES)
+        try:
+            await self._accept(job, body)
+        except StoreUnavailable:
+            log.error("changes could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
+            return _unavailable()
+        return Reply(202, job=job.id)
+
     # --- by blob and queue
 
     async def drop(self, name: str, data: bytes, *, version: str = "") -> str:
@@ -243,7 +270,8 @@ class Inbound:
             return  # carried out already, and its outcome has expired
         meter = Meter(*job.spent)
         try:
-            incoming, sent = self._read(job, body)
+            with metered(meter):
+                incoming, sent = await self._incoming(job, body)
             turn.weigh(incoming.size)
             job = replace(job, size=turn.size)
             await self._carry(job, incoming, sent, meter)
@@ -359,6 +387,11 @@ class Inbound:
 
     # --- the parts
 
+    async def _incoming(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
+        if job.kind == CHANGES:
+            return await self._gatherer.gather(load_changes(body))
+        return self._read(job, body)
+
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
@@ -375,6 +408,8 @@ class Inbound:
     async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
         reports = await self._carry_out(job.id, job.tag, incoming, sent, meter)
         outcome = render_outcome(job.id, job.tag, reports, meter)
+        if job.kind == CHANGES:
+            await self._see_through(job, incoming, outcome)
         await self._remember(job, outcome)
         calls = outcome["receipt"]["calls"]
         log.info("bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(reports), calls)
@@ -399,6 +434,21 @@ class Inbound:
         await self._ledger.finish(tag, carried.open)
         await self._written.put(identifier, self._now(), carried.written)
         return carried.reports
+
+    async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
+        """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
+        waiting, failed = left_over(incoming, outcome, job.kind)
+        if waiting and self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+            failed |= dict.fromkeys(waiting, UNRESOLVED)
+        elif waiting:
+            body = dump_changes(waiting)
+            again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
+            later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
+            await self._keep(later, body)
+            await self._store.send(QUEUE, _dump(later), delay=self._backoff.delay(job.attempt))
+        for change, code in failed.items():
+            letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
+            await self._dead_letters.put("inbound", code, letter, subject=change.key)
 
     async def _remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
         data = json.dumps(outcome, indent=1).encode()
