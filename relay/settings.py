@@ -25,6 +25,12 @@ def _duration(value: object) -> object:
     return value
 
 
+def read_blob_source(value: str) -> str:
+    """Return the source of blobs in its own spelling: `EventGrid`, as bindings have it, is `event-grid`."""
+    word = value.strip().lower()
+    return "event-grid" if word == "eventgrid" else word
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
@@ -98,7 +104,7 @@ class Settings(BaseSettings):
         timedelta(minutes=5), description="When a synchronous request that never ended is taken up by the worker"
     )
     retention_days: int = Field(30, ge=1, description="Days that outcomes and dead letters are kept")
-    blob_source: Literal["polling", "eventgrid"] = Field(
+    blob_source: Annotated[Literal["polling", "event-grid"], BeforeValidator(read_blob_source)] = Field(
         "polling", description="What announces blobs: polling, or Event Grid (Flex Consumption)"
     )
 
