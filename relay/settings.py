@@ -159,11 +159,17 @@ class Settings(BaseSettings):
     client_id: str = Field("", description="Client id of the app registration, or of a user-assigned identity")
     client_secret: SecretStr = Field(SecretStr(""), description="Secret of the app registration")
     client_certificate: str = Field("", description="Path of a PEM file with key and certificate")
-    fhir_scope: str = Field("", description="Scope asked for; empty means <fhir_url>/.default")
+    fhir_scope: str = Field(
+        "", description="Scope asked for; empty means <fhir_url>/.default, with google its cloud-platform scope"
+    )
     fhir_token_url: str = Field("", description="Token endpoint (client_credentials)")
     fhir_client_id: str = Field("", description="Client id at that endpoint (client_credentials)")
     fhir_client_secret: SecretStr = Field(SecretStr(""), description="Its secret (client_credentials)")
     fhir_header: SecretStr = Field(SecretStr(""), description="`Name: value` sent with each request (header)")
+    google_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="JSON of a Google service account or external account, or the path of its file (google); empty: application default credentials",
+    )
     log_key: SecretStr = Field(
         SecretStr(""),
         description="Key of the HMACs that stand for ids in logs and tables; empty: a new one per process",
