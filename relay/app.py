@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient, Read
     from relay.inbound.gate import Gate
+    from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
     from relay.inbound.service import Inbound
@@ -106,7 +107,7 @@ class Relay:
         return maps
 
     def _forget_maps(self) -> None:
-        for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
+        for part in ("maps", "writebacks", "inbound", "hook", "upserts", "retriever"):
             self.__dict__.pop(part, None)
 
     @cached_property
@@ -243,6 +244,13 @@ class Relay:
     def inbound(self) -> Inbound:
         """The inbound side."""
         return self._inbound(self.settings)
+
+    @cached_property
+    def hook(self) -> Hook:
+        """The endpoint of FHIR Subscriptions."""
+        from relay.inbound.hook import Hook
+
+        return Hook(self.inbound, self.settings, gate=self._gate)
 
     @cached_property
     def upserts(self) -> Upserts:

@@ -33,10 +33,15 @@ class SentBodies:
             return "", ""
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        span = self._single if self._entries is None else self._resource(entry.index)
-        if not isinstance(version, str) or not _VERSION.fullmatch(version) or span is None:
+        text = self.text(entry)
+        if not isinstance(version, str) or not _VERSION.fullmatch(version) or not text:
             return "", ""  # so it is read from the server: what a sender calls a version goes into a header
-        return self._text[span.start : span.end], f'W/"{version}"'
+        return text, f'W/"{version}"'
+
+    def text(self, entry: Entry) -> str:
+        """Return the resource's text, empty when the entry has none."""
+        span = self._single if self._entries is None else self._resource(entry.index)
+        return self._text[span.start : span.end] if span else ""
 
     def _resource(self, index: int) -> Span | None:
         return json_text.member(self._text, self._entries[index], "resource") if self._entries else None

@@ -100,6 +100,7 @@ class Surface:
     async def due(self) -> int:
         """Do what is due now, without moving the clock; returns how often a function ran."""
         await self.dataverse.webhooks.idle()
+        await self.fhir.subscriptions.delivered()
         return await self.host.run_due()
 
     async def settle(self, *, within: timedelta = timedelta(hours=1)) -> None:
@@ -109,6 +110,7 @@ class Surface:
             if await self.due():
                 continue
             await self.dataverse.webhooks.idle()
+            await self.fhir.subscriptions.delivered()
             due = [at for queue in ("inbound", "writeback") if (at := await self.store.next_visible(queue))]
             if not due or min(due) > end:
                 return
@@ -174,7 +176,11 @@ async def surface(
         return await httpx.ASGITransport(made[0].host.asgi).handle_async_request(request)
 
     org = dataverse_emulator.create_app(base_url=ORG, webhook_transport=_Handed(deliver))
-    server = fhir_server.create_app(base_url=FHIR)
+
+    async def notify(request: httpx.Request) -> httpx.Response:
+        return await httpx.ASGITransport(made[0].host.asgi).handle_async_request(request)
+
+    server = fhir_server.create_app(base_url=FHIR, transport=_Handed(notify))
     given = {
         "AzureWebJobsStorage": f"file:{store.folder}",
         "RELAY_STORE": f"file:{store.folder}",
