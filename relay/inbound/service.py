@@ -16,9 +16,11 @@ from uuid import uuid4
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
 from relay.inbound.change import Change, dump_changes, load_changes
+from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
+from relay.inbound.files import FileRun, is_lines
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
-from relay.inbound.intake import Incoming, read_bundle, read_ndjson
+from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.limits import check_headers, read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
@@ -32,7 +34,6 @@ from relay.telemetry import Meter, metered
 QUEUE = "inbound"
 PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
-DROPPED_OUTCOMES = "bundles-outcome"
 CHANGES = "changes"  # a job's kind: its payload is a list of changes
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
@@ -193,7 +194,10 @@ class Inbound:
             return _unknown()
         try:
             if (outcome := await self._outcome(job_id)) is not None:
-                outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
+                if (
+                    "deliveries" in outcome["receipt"]
+                ):  # of a file, whose windows have tags of their own, they are not counted
+                    outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
                 return Reply(200, outcome, job_id)
             if await self._store.get_blob(PAYLOADS, job_id) is not None:
                 return Reply(202, job=job_id)
@@ -231,8 +235,15 @@ class Inbound:
         """
         digest = hashlib.sha256(f"{name}\0{version}\0".encode() + data).hexdigest()[:32]
         size = weight(data, self._settings.max_body_bytes)
+        if is_lines(name):  # no more of it than a window is in work at once
+            size = min(size, self._settings.file_window_bytes)
         job = Job(digest, name=name, first=self._now().isoformat(), size=size)
-        if await self._outcome(job.id) is None:
+        if await self._outcome(job.id) is not None:
+            return job.id
+        if is_lines(name) and len(data) > self._settings.max_file_bytes:
+            refused = Refused(f"more than {self._settings.max_file_bytes} bytes", code="too-large", status=413)
+            await self._remember(job, await self._run(job).outcome(job.tag, refused))
+        elif not is_lines(name) or not await self._run(job).load():  # a file that has begun has its message
             await self._keep(job, data)
             await self._store.send(QUEUE, _dump(job))
         return job.id
@@ -253,6 +264,9 @@ class Inbound:
         if await self._outcome(job.id) is not None:
             await self._store.delete_blob(PAYLOADS, job.id)
             return
+        if is_lines(job.name):
+            await self._work_file(job)
+            return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
@@ -271,14 +285,76 @@ class Inbound:
             await self._remember(job, _refusal(job, refused))
         except Transient as error:
             job = job.after(meter)
-            if not self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
-                delay = self._backoff.delay(job.attempt, error.retry_after)
-                await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
+            if await self._put_off(job, error):
                 return
             await self._give_up(job, body, error, progress)
         except Terminal as error:
             await self._give_up(job.after(meter), body, error, progress)
         await self._store.delete_blob(PAYLOADS, job.id)
+
+    async def _work_file(self, job: Job) -> None:
+        """Carry out windows of an NDJSON file; what is left of it is another message's."""
+        if await self._store.read_blob(PAYLOADS, job.id, 0, 1) is None:
+            return  # carried out already, and its outcome has expired
+        run = self._run(job)
+        await run.load()
+        error: RelayError | None = None
+        try:
+            if (delay := await run.go()) is not None:
+                await self._store.send(QUEUE, _dump(self._anew(job)), delay=delay)
+                return
+        except StoreUnavailable:
+            raise
+        except Refused as refused:
+            error = refused
+        except Transient as away:
+            if await self._put_off(self._anew(job) if run.moved else job, away):
+                return
+            error = await self._bury_file(job, away)
+        except Terminal as terminal:
+            error = await self._bury_file(job, terminal)
+        await self._finish_file(job, run, error)
+
+    async def _finish_file(self, job: Job, run: FileRun, error: RelayError | None) -> None:
+        outcome = await run.outcome(job.tag, error)
+        await self._remember(job, outcome)
+        log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
+        await run.close()
+        await self._store.delete_blob(PAYLOADS, job.id)
+
+    def _run(self, job: Job) -> FileRun:
+        async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
+            # Each window has a tag of its own: what is open of one must not hide what is open of another.
+            window = replace(job, id=f"{job.id}-{number}")
+            return await self._carry_out(window, incoming, None, meter, Progress())
+
+        return FileRun(
+            job.id,
+            job.name,
+            PAYLOADS,
+            settings=self._settings,
+            store=self._store,
+            carry=carry,
+            now=self._now,
+            backoff=self._backoff,
+        )
+
+    def _anew(self, job: Job) -> Job:
+        """Return the message that goes on with a file of which something was done."""
+        return replace(job, attempt=0, turned=0, first=self._now().isoformat())
+
+    async def _bury_file(self, job: Job, error: RelayError) -> RelayError:
+        """Name a file whose rest cannot be carried out for a person; it stays where it was dropped, so it is not copied."""
+        await self._bury(job, b"", error.code)
+        return error
+
+    async def _put_off(self, job: Job, error: Transient) -> bool:
+        """Put a job back on the queue; False when it was tried for long enough."""
+        if self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+            return False
+        delay = self._backoff.delay(job.attempt, error.retry_after)
+        await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
+        return True
 
     async def drain(self, text: str) -> None:
         """Turn a poison message of the inbound queue into a dead letter, its payload with it."""
@@ -286,6 +362,11 @@ class Inbound:
             job = _load(text)
         except RelayError:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
+            return
+        if is_lines(job.name) and await self._outcome(job.id) is None:
+            await (run := self._run(job)).load()
+            error = await self._bury_file(job, Terminal("the file failed at every try", code="poison"))
+            await self._finish_file(job, run, error)
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
@@ -319,8 +400,6 @@ class Inbound:
 
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
-        if job.name.removesuffix(".gz").endswith(".ndjson"):
-            return read_ndjson(body, **said), None  # type: ignore[arg-type]  # the keys are the parameters' names
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
         return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above
@@ -335,6 +414,17 @@ class Inbound:
     async def _carry(
         self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
     ) -> dict[str, Any]:
+        reports = await self._carry_out(job, incoming, sent, meter, progress)
+        outcome = render_outcome(job.id, job.tag, reports, meter)
+        if job.kind == CHANGES:
+            await self._see_through(job, incoming, outcome)
+        calls = outcome["receipt"]["calls"]
+        log.info("bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(reports), calls)
+        return outcome
+
+    async def _carry_out(
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
+    ) -> list[Report]:
         try:
             carrier = self._carrier()
         except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
@@ -346,14 +436,7 @@ class Inbound:
         finally:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
         await self._ledger.finish(job.tag, carried.open)
-        outcome = render_outcome(job.id, job.tag, carried.reports, meter)
-        if job.kind == CHANGES:
-            await self._see_through(job, incoming, outcome)
-        receipt = outcome["receipt"]
-        log.info(
-            "bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(carried.reports), receipt["calls"]
-        )
-        return outcome
+        return carried.reports
 
     async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
