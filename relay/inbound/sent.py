@@ -1,4 +1,4 @@
-"""The resources of a bundle as their sender wrote them, to the letter, for senders that forward the server's bodies."""
+"""The resources of a bundle as their sender wrote them, to the letter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERSION = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class SentBodies:
-    """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted."""
+    """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted or forwarded."""
 
     def __init__(self, text: str, incoming: Incoming) -> None:
         self._text = text
@@ -27,10 +27,15 @@ class SentBodies:
         """Return the resource's text and the ETag its `meta.versionId` means; empty texts when it has no legal version."""
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        span = self._single if self._entries is None else self._resource(entry.index)
-        if not isinstance(version, str) or not _VERSION.fullmatch(version) or span is None:
+        text = self.text(entry)
+        if not isinstance(version, str) or not _VERSION.fullmatch(version) or not text:
             return "", ""  # so it is read from the server: what a sender calls a version goes into a header
-        return self._text[span.start : span.end], f'W/"{version}"'
+        return text, f'W/"{version}"'
+
+    def text(self, entry: Entry) -> str:
+        """Return the resource's text, empty if the entry has none."""
+        span = self._single if self._entries is None else self._resource(entry.index)
+        return self._text[span.start : span.end] if span is not None else ""
 
     def _resource(self, index: int) -> Span | None:
         return json_text.member(self._text, self._entries[index], "resource") if self._entries else None

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
+from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.intake import Incoming, read_bundle, read_ndjson
 from relay.inbound.limits import read_text
@@ -48,7 +49,7 @@ class Job:
     """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
 
     `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
-    turned away because others were in work.
+    turned away because others were in work. `forward` is whether it goes to the FHIR server first.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Job:
     spent: tuple[int, int, int] = (0, 0, 0)
     size: int = 0
     turned: int = 0
+    forward: bool = False
 
     @property
     def patience(self) -> float:
@@ -100,6 +102,7 @@ class Inbound:
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
         gate: Gate,
+        forwarder: Callable[[], Forwarder],
         new_id: Callable[[], str] = lambda: uuid4().hex,
         backoff: Backoff | None = None,
     ) -> None:
@@ -107,6 +110,7 @@ class Inbound:
         self._settings = settings
         self._store = store
         self._carrier = carrier
+        self._forwarder = forwarder
         self._ledger = ledger
         self._written = written
         self._dead_letters = dead_letters
@@ -119,7 +123,7 @@ class Inbound:
     async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
         """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
-        job = replace(job, size=weight(body, self._settings.max_body_bytes))
+        job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
         try:
             self._check_size(body)
             if not await self._gate.enter(job.size, within=PATIENCE):
@@ -202,7 +206,7 @@ class Inbound:
         """
         digest = hashlib.sha256(f"{name}\0{version}\0".encode() + data).hexdigest()[:32]
         size = weight(data, self._settings.max_body_bytes)
-        job = Job(digest, name=name, first=self._now().isoformat(), size=size)
+        job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=self._settings.forward)
         if await self._outcome(job.id) is None:
             await self._keep(job, data)
             await self._store.send(QUEUE, _dump(job))
@@ -270,7 +274,12 @@ class Inbound:
         """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
         unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
         gone = 0
-        for container, limit in ((OUTCOMES, before), (DROPPED_OUTCOMES, before), (PAYLOADS, unasked)):
+        for container, limit in (
+            (OUTCOMES, before),
+            (DROPPED_OUTCOMES, before),
+            (PAYLOADS, unasked),
+            (FORWARDS, unasked),
+        ):
             for blob in await self._store.list_blobs(container):
                 if blob.modified < limit:
                     await self._store.delete_blob(container, blob.name)
@@ -285,7 +294,8 @@ class Inbound:
             return read_ndjson(body, **said), None  # type: ignore[arg-type]  # the keys are the parameters' names
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
-        return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above
+        wanted = trusted or job.forward
+        return incoming, SentBodies(read_text(body, **said), incoming) if wanted else None  # type: ignore[arg-type]  # as above
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self._settings.max_body_bytes:
@@ -303,6 +313,9 @@ class Inbound:
         progress = Progress()
         try:
             with metered(meter):
+                if job.forward and sent is not None:
+                    incoming = await self._forwarder().forward(job.id, incoming, sent)
+                    sent = None  # what it holds is not what the server has
                 carried = await carrier.carry(incoming, job.tag, sent, progress)
         except RelayError:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
@@ -311,6 +324,9 @@ class Inbound:
         await self._written.put(job.id, self._now(), carried.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)
         await self._remember(job, outcome)
+        if job.forward:
+            with suppress(StoreUnavailable):  # then `expire` finds it
+                await self._forwarder().forget(job.id)
         receipt = outcome["receipt"]
         log.info(
             "bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(carried.reports), receipt["calls"]
