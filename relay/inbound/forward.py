@@ -92,7 +92,7 @@ def forwarding(incoming: Incoming, sent: SentBodies, seed: str) -> Forwarding:
             refused[index] = entry.failed("transaction-refused", message, _at(index))
         interactions = {}
     names = _named(incoming, interactions)
-    edges = {index: tuple(_targets(index, each, names)) for index, each in interactions.items()}
+    edges = {index: tuple(_targets(each, names)) for index, each in interactions.items()}
     return Forwarding(kind, interactions, edges, refused, names)
 
 
@@ -237,9 +237,9 @@ def _named(incoming: Incoming, interactions: Mapping[int, Interaction]) -> _Name
     return {name: index for name, index in names.items() if index != _SEVERAL}
 
 
-def _targets(index: int, each: Interaction, names: _Names) -> Iterator[int]:
+def _targets(each: Interaction, names: _Names) -> Iterator[int]:
     found = (names.get(_same_urn(reference)) for reference in references(each.text))
-    yield from dict.fromkeys(other for other in found if other is not None and other != index)
+    yield from dict.fromkeys(other for other in found if other is not None)
 
 
 def _connected(pending: Sequence[int], edges: Mapping[int, Iterable[int]]) -> list[list[int]]:
