@@ -257,7 +257,8 @@ class Relay:
         """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
         from relay.inbound.msind import Upserts
 
-        waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes})
+        # What is sent there was on the FHIR server before: that is the contract.
+        waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes, "forward": False})
         return Upserts(self.settings, self._inbound(waiting, maybe_on_server=True), self.maps)
 
     @cached_property
@@ -269,6 +270,7 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.forwarder import Forwarder
         from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
@@ -295,6 +297,7 @@ class Relay:
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,

@@ -190,6 +190,8 @@ def _entry(index: int, sent: object, bundle_type: str, *, notification: bool) ->
         method=_text(said.get("method")).upper(),
         url=_text(said.get("url")),
         if_none_exist=_text(said.get("ifNoneExist")),
+        if_match=_text(said.get("ifMatch")),
+        if_none_match=_text(said.get("ifNoneMatch")),
         key=_key(resource),
     )
     if why := _skip(entry, sent, bundle_type, notification=notification):

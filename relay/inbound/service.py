@@ -18,6 +18,7 @@ from relay.inbound.carry import Carrier, Progress
 from relay.inbound.change import Change, dump_changes, load_changes
 from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
 from relay.inbound.files import FileRun, is_lines
+from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
@@ -53,6 +54,7 @@ class Job:
 
     `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
     turned away because others were in work. `kind` is `changes` where the payload is a list of changes, else empty.
+    `forward` is whether it goes to the FHIR server first.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Job:
     size: int = 0
     turned: int = 0
     kind: str = ""
+    forward: bool = False
 
     @property
     def patience(self) -> float:
@@ -106,6 +109,7 @@ class Inbound:
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
         gate: Gate,
+        forwarder: Callable[[], Forwarder],
         new_id: Callable[[], str] = lambda: uuid4().hex,
         backoff: Backoff | None = None,
     ) -> None:
@@ -114,6 +118,7 @@ class Inbound:
         self._store = store
         self._carrier = carrier
         self._gatherer = gatherer
+        self._forwarder = forwarder
         self._ledger = ledger
         self._written = written
         self._dead_letters = dead_letters
@@ -129,7 +134,7 @@ class Inbound:
         try:
             check_headers(content_type, content_encoding)  # what waits unread is kept with the type alone
             self._check_size(body)
-            job = replace(job, size=weight(body, self._settings.max_body_bytes))
+            job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
             if not await self._gate.enter(job.size, within=PATIENCE):
                 await self._accept(_shortened(job), body)
                 return Reply(202, job=job.id)
@@ -184,7 +189,7 @@ class Inbound:
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
             await self._store.cancel(resume)
         return Reply(http_status(outcome), outcome, job.id)
 
@@ -237,7 +242,8 @@ class Inbound:
         size = weight(data, self._settings.max_body_bytes)
         if is_lines(name):  # no more of it than a window is in work at once
             size = min(size, self._settings.file_window_bytes)
-        job = Job(digest, name=name, first=self._now().isoformat(), size=size)
+        forward = self._settings.forward and not is_lines(name)  # an export comes from a FHIR server
+        job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=forward)
         if await self._outcome(job.id) is not None:
             return job.id
         if is_lines(name) and len(data) > self._settings.max_file_bytes:
@@ -262,7 +268,7 @@ class Inbound:
 
     async def _work(self, job: Job, turn: Turn) -> None:
         if await self._outcome(job.id) is not None:
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
             return
         if is_lines(job.name):
             await self._work_file(job)
@@ -290,7 +296,7 @@ class Inbound:
             await self._give_up(job, body, error, progress)
         except Terminal as error:
             await self._give_up(job.after(meter), body, error, progress)
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     async def _work_file(self, job: Job) -> None:
         """Carry out windows of an NDJSON file; what is left of it is another message's."""
@@ -320,7 +326,7 @@ class Inbound:
         await self._remember(job, outcome)
         log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
         await run.close()
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     def _run(self, job: Job) -> FileRun:
         async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
@@ -374,7 +380,7 @@ class Inbound:
             await self._give_up(job, body or b"", error, Progress())
         else:
             await self._bury(job, body or b"", "poison")
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     async def drain_blob(self, text: str) -> None:
         """Turn a poison message of the blob trigger into a dead letter; the file stays where it was dropped."""
@@ -384,7 +390,12 @@ class Inbound:
         """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
         unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
         gone = 0
-        for container, limit in ((OUTCOMES, before), (DROPPED_OUTCOMES, before), (PAYLOADS, unasked)):
+        for container, limit in (
+            (OUTCOMES, before),
+            (DROPPED_OUTCOMES, before),
+            (PAYLOADS, unasked),
+            (FORWARDS, unasked),
+        ):
             for blob in await self._store.list_blobs(container):
                 if blob.modified < limit:
                     await self._store.delete_blob(container, blob.name)
@@ -402,7 +413,8 @@ class Inbound:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
-        return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above
+        wanted = trusted or job.forward
+        return incoming, SentBodies(read_text(body, **said), incoming) if wanted else None  # type: ignore[arg-type]  # as above
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self._settings.max_body_bytes:
@@ -410,6 +422,12 @@ class Inbound:
 
     async def _keep(self, job: Job, body: bytes) -> None:
         await self._store.put_blob(PAYLOADS, job.id, body)
+
+    async def _drop_payload(self, job: Job) -> None:
+        """Delete what is kept of a job that is over, but for its outcome."""
+        await self._store.delete_blob(PAYLOADS, job.id)
+        if job.forward:
+            await self._forwarder().forget(job.id)
 
     async def _carry(
         self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
@@ -432,6 +450,9 @@ class Inbound:
         await self._ledger.begin(job.tag)
         try:
             with metered(meter):
+                if job.forward and sent is not None:
+                    incoming = await self._forwarder().forward(job.id, incoming, sent)
+                    sent = None  # what it holds is not what the server has
                 carried = await carrier.carry(incoming, job.tag, sent, progress)
         finally:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
