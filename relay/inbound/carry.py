@@ -151,7 +151,7 @@ class Carrier:
         reports, drafts = self.translate(incoming)
         for number in progress.done:  # before the names were read
             reports[number] = progress.reports[number]
-            del drafts[number]
+            drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
         known = await self._look_ahead(drafts, locator)
         for window in windows(drafts, self._settings.window, self._settings.source_name, known):
