@@ -334,7 +334,12 @@ class Inbound:
         return json.loads(data) if data is not None else None
 
     async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
-        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
+        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
+
+        Of a request and the worker that resumed it the one that ends later keeps nothing: returns the outcome that stands.
+        """
+        if (told := await self._outcome(job.id)) is not None:
+            return told
         await self._bury(job, body, error.code)
         outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
