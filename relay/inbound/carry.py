@@ -86,8 +86,8 @@ class Progress:
         self.made.update(each.id for each in operations if each.kind == "create")
 
     def ended(self, error: RelayError) -> list[Report]:
-        """Return what became of each entry where an error ended the bundle after some window; nothing where before."""
-        if not self.done:
+        """Return what became of each entry where an error ended the bundle after some of it was done; nothing where before."""
+        if not self.done and not any(report.row_id for report in self.reports.values()):
             return []
         for number in self.left:
             self.reports[number].fail(error)

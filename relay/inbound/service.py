@@ -355,7 +355,8 @@ def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dic
     """Return the outcome of a job that could not be carried out as a whole; `reports` are there if a part of it was."""
     outcome = render_outcome(job.id, job.tag, list(reports), Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
-    return {**outcome, "status": outcome["status"] if reports else "failed", "issues": [issue]}
+    status = "failed" if not reports or outcome["status"] == "failed" else "partial"
+    return {**outcome, "status": status, "issues": [issue]}
 
 
 def _shortened(job: Job) -> Job:
