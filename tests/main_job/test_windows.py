@@ -198,6 +198,22 @@ def test_an_identifier_of_two_patients_is_nobodys() -> None:
     assert memory.rows("msemr_encounter") == {}
 
 
+@pytest.mark.parametrize("order", ["abe", "aeb", "bea", "eab"])
+def test_an_identifier_of_two_is_nobodys_in_any_order(order: str) -> None:
+    """Who refers to an identifier that two resources carry is bound to neither, whichever of the three comes first."""
+    sent = {"a": person("a", "1"), "b": person("b", "1") | {"birthDate": "1990-01-01"}, "e": visit("1")}
+    memory = Memory(matching())
+    done = one_by_one(memory, [sent[each] for each in order])
+    assert done == {"a": "created", "b": "created", "e": "unresolved-reference"}
+
+
+def test_a_common_identifier_of_nobody_in_the_bundle_ties_nothing() -> None:
+    """Those that refer to somebody who did not come with them may be worked on apart."""
+    listed = referring([visit("1") | {"id": f"e{number}"} for number in range(4)])
+    known = looked_ahead(Memory(matching()), listed)
+    assert [len(window) for window in windows(listed, 2, "fhir", known)] == [2, 2]
+
+
 def test_an_identifier_that_the_bundle_corrects_is_found() -> None:
     """Whoever has the identifier before the bundle is meant by it, though the bundle takes it away."""
     memory = Memory(matching())
