@@ -86,8 +86,8 @@ class Progress:
         self.made.update(each.id for each in operations if each.kind == "create")
 
     def ended(self, error: RelayError) -> list[Report]:
-        """Return what became of each entry where an error ended the bundle after some window; nothing where before."""
-        if not self.done:
+        """Return what became of each entry where an error ended the bundle after some of it was done; nothing where before."""
+        if not self.done and not any(report.row_id for report in self.reports.values()):
             return []
         for number in self.left:
             self.reports[number].fail(error)
@@ -151,7 +151,7 @@ class Carrier:
         reports, drafts = self.translate(incoming)
         for number in progress.done:  # before the names were read
             reports[number] = progress.reports[number]
-            del drafts[number]
+            drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
         known = await self._look_ahead(drafts, locator)
         for window in windows(drafts, self._settings.window, self._settings.source_name, known):

@@ -34,8 +34,9 @@ class Report:
         self.issues += [issue for issue in planned.issues if issue not in self.issues]
 
     def fail(self, error: RelayError) -> None:
-        """Note that the bundle ended before this entry was carried out."""
-        self.result = "failed"
+        """Note that the bundle ended before this entry was done with; if its row was written, that stays told."""
+        if not self.row_id:
+            self.result = "failed"
         self.issues.append(Issue("error", error.code, str(error)))
 
     def made_before(self, guids: Collection[str]) -> None:

@@ -488,7 +488,12 @@ class Inbound:
         return json.loads(data) if data is not None else None
 
     async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
-        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
+        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
+
+        Of a request and the worker that resumed it the one that ends later keeps nothing: returns the outcome that stands.
+        """
+        if (told := await self._outcome(job.id)) is not None:
+            return told
         await self._bury(job, body, error.code)
         outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
@@ -504,7 +509,8 @@ def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dic
     """Return the outcome of a job that could not be carried out as a whole; `reports` are there if a part of it was."""
     outcome = render_outcome(job.id, job.tag, list(reports), Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
-    return {**outcome, "status": outcome["status"] if reports else "failed", "issues": [issue]}
+    status = "failed" if not reports or outcome["status"] == "failed" else "partial"
+    return {**outcome, "status": status, "issues": [issue]}
 
 
 def _shortened(job: Job) -> Job:

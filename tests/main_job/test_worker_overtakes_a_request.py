@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
+from devstack.control import Fault
 from support.mishaps import once
 from support.samples import bundle, patient, results
 from support.world import world
@@ -15,8 +17,9 @@ from support.writes import both_paths
 
 
 @both_paths
-async def test_the_outcome_is_the_one_that_was_answered(tmp_path: Path, write: dict[str, Any]) -> None:
-    """The worker, which ends last, finds nothing to do; asked for by id the outcome is still the answer's."""
+@pytest.mark.parametrize("refused", [False, True])
+async def test_the_outcome_is_the_one_that_was_answered(tmp_path: Path, write: dict[str, Any], refused: bool) -> None:
+    """The worker, which ends last, finds nothing to do, or is refused; asked for by id the outcome is still the answer's."""
     async with world(tmp_path, events=False, resume_after="0s", **write) as it:
         await it.put(patient())
         working: list[asyncio.Task[int]] = []
@@ -29,6 +32,8 @@ async def test_the_outcome_is_the_one_that_was_answered(tmp_path: Path, write: d
         async def last(_request: httpx.Request) -> None:
             if asyncio.current_task() in working:
                 await answered.wait()
+                if refused:
+                    it.dataverse.faults.append(Fault(path="batch", status=403, body={"error": {"code": "0x80040220"}}))
 
         carry = it.relay.inbound._carry
 
