@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient, Read
     from relay.inbound.gate import Gate
+    from relay.inbound.heard import Heard
     from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
@@ -250,7 +251,14 @@ class Relay:
         """The endpoint of FHIR Subscriptions."""
         from relay.inbound.hook import Hook
 
-        return Hook(self.inbound, self.settings, gate=self._gate)
+        return Hook(self.inbound, self._heard, self.settings, gate=self._gate, now=self.seams.now)
+
+    @cached_property
+    def _heard(self) -> Heard:
+        """What each Subscription has told so far."""
+        from relay.inbound.heard import Heard
+
+        return Heard(self.store, self.seams.now)
 
     @cached_property
     def upserts(self) -> Upserts:
@@ -270,6 +278,7 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.catch_up import Searcher
         from relay.inbound.forwarder import Forwarder
         from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
@@ -298,6 +307,7 @@ class Relay:
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
             forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name),
+            searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
@@ -347,6 +357,7 @@ class Relay:
         """Delete what is past its retention and return how many things went."""
         before = self.seams.now() - timedelta(days=self.settings.retention_days)
         gone = await self.inbound.expire(before)
+        gone += await self._heard.expire(before)
         gone += await self.ledger.expire(before)
         gone += await self.written.expire(before)
         return gone + await self.dead_letters.expire(before)

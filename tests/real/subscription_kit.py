@@ -42,10 +42,10 @@ class Subscribed:
 
 
 @asynccontextmanager
-async def subscribed(it: Real, *criteria: str, **channel: Any) -> AsyncIterator[Subscribed]:
-    """Have HAPI tell the relay of what fits these criteria until the block ends."""
+async def subscribed(it: Real, *criteria: str, path: str = "", **channel: Any) -> AsyncIterator[Subscribed]:
+    """Have HAPI tell the relay of what fits these criteria until the block ends; a member of the channel that is None is left out."""
     async with reverse_proxy(it.stack.functions_url) as door, serving(door) as root:
-        made = [await _subscribe(it, each, f"{root}/api/fhir-hook", channel) for each in criteria]
+        made = [await _subscribe(it, each, f"{root}/api/fhir-hook{path}", channel) for each in criteria]
         try:
             await until(lambda: _all_active(it, made))
             yield Subscribed(it, door)
@@ -55,6 +55,7 @@ async def subscribed(it: Real, *criteria: str, **channel: Any) -> AsyncIterator[
 
 
 async def _subscribe(it: Real, criteria: str, endpoint: str, channel: dict[str, Any]) -> str:
+    payload = {"type": "rest-hook", "endpoint": endpoint, "payload": "application/fhir+json", **channel}
     address = f"Subscription/s{uuid4().hex[:8]}"
     resource = {
         "resourceType": "Subscription",
@@ -62,7 +63,7 @@ async def _subscribe(it: Real, criteria: str, endpoint: str, channel: dict[str, 
         "status": "requested",
         "reason": "rows in Dynamics 365",
         "criteria": criteria,
-        "channel": {"type": "rest-hook", "endpoint": endpoint, "payload": "application/fhir+json", **channel},
+        "channel": {name: value for name, value in payload.items() if value is not None},
     }
     answer = await it.put(resource)
     assert answer.is_success, answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -52,3 +53,37 @@ async def test_what_comes_before_what_it_refers_to(tmp_path: Path, hapi_url: str
         ):
             row = await it.row(entity_set, fhir_id)
             assert guids(await it.read(f"{kind}/{fhir_id}")) == (row[key],)
+
+
+async def test_a_subscription_without_payload(tmp_path: Path, hapi_url: str) -> None:
+    """HAPI says by an empty POST that something changed; the types of the path are searched, page after page."""
+    ids = [f"sub-{uuid4().hex[:8]}" for _ in range(5)]
+    async with real(tmp_path, hapi_url) as it, subscribed(it, "Patient?", path="/Patient", payload=None) as hook:
+        sys.modules["relay.fhir.pages"].PAGE = 2  # type: ignore[attr-defined]  # the app's own copy of it
+        it.calls()
+        for each in ids:
+            assert (await it.put(patient(each))).is_success
+        await hook.still(least=10)
+        assert set(hook.sent) == {"POST /api/fhir-hook/Patient"}
+        searches = [each for each in it.calls() if "_lastUpdated" in each or "_getpages" in each]
+        assert any("_getpages" in each for each in searches)
+        for each in ids:
+            row = await it.row("contacts", each)
+            resource = await it.read(f"Patient/{each}")
+            assert guids(resource) == (row["contactid"],)
+            assert resource["meta"]["versionId"] == "2"
+
+
+async def test_a_deletion_is_told_where_hapi_is_asked_to(tmp_path: Path, hapi_url: str) -> None:
+    """With its extension for that HAPI sends DELETE; it is kept, and what is done with it is the map's to say."""
+    fhir_id = f"sub-{uuid4().hex[:8]}"
+    extension = [
+        {"url": "http://hapifhir.io/fhir/StructureDefinition/subscription-send-delete-messages", "valueBoolean": True}
+    ]
+    async with real(tmp_path, hapi_url) as it, subscribed(it, "Patient?", extension=extension) as hook:
+        assert (await it.put(patient(fhir_id))).is_success
+        await hook.still(least=2)
+        assert (await it.fhir.delete(f"Patient/{fhir_id}")).is_success
+        await hook.still(least=3)
+        assert hook.sent[2] == f"DELETE /api/fhir-hook/Patient/{fhir_id}"
+        assert hook.door.calls[2]["status"] == 202
