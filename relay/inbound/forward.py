@@ -164,7 +164,7 @@ def _answered(entry: Entry, work: Forwarding, answer: Answer, ids: Mapping[int, 
 def _refusal(each: Interaction, answer: Answer) -> tuple[str, str]:
     if answer.status == 0:  # it was not sent
         return answer.told, _NOT_SENT[answer.told]
-    if each.chosen and answer.status in _UNSENT:
+    if each.chosen and answer.status in _UNSENT and not answer.whole:
         message = "the FHIR server makes no resource under an id that its client chooses: give the POST an ifNoneExist"
         return "create-refused", f"{message} ({answer.status})"
     told = f": {answer.told}" if answer.told else ""
