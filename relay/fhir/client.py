@@ -277,7 +277,11 @@ class FhirClient:
         headers = {"Content-Type": FHIR_JSON, "If-Match": _guard(put), "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
         etag = etag_of(answer.headers.get("etag", ""), None)
-        codes = () if answer.is_success else issue_codes(json_of(answer))
+        body = json_of(answer)
+        if answer.is_success and answer.content.strip() and not (isinstance(body, dict) and "resourceType" in body):
+            # A proxy's page says nothing about the resource; the PUT, if it was done, is found done at the next try.
+            raise Transient("the FHIR server answered a PUT with something else than FHIR", code="bad-answer")
+        codes = () if answer.is_success else issue_codes(body)
         return Written(answer.status_code, etag, codes, retry_after(answer.headers))
 
     async def exchange(self, kind: BundleKind, entries: Sequence[str]) -> tuple[str, list[Span]]:

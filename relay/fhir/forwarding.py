@@ -57,6 +57,7 @@ class Answer:
     """What became of one: `told` says why it was refused; `id`, `version` and `updated` are empty where the server does not say.
 
     `body` is the server's resource to the letter, where it is another one than was sent (a conditional create that found it).
+    `whole` says that the refusal was of the whole call, and not about this entry.
     """
 
     status: int
@@ -65,6 +66,7 @@ class Answer:
     updated: str = ""
     told: str = ""
     body: str = ""
+    whole: bool = False
 
     @property
     def done(self) -> bool:

@@ -164,7 +164,7 @@ def _answered(entry: Entry, work: Forwarding, answer: Answer, ids: Mapping[int, 
 def _refusal(each: Interaction, answer: Answer) -> tuple[str, str]:
     if answer.status == 0:  # it was not sent
         return answer.told, _NOT_SENT[answer.told]
-    if each.chosen and answer.status in _UNSENT:
+    if each.chosen and answer.status in _UNSENT and not answer.whole:
         message = "the FHIR server makes no resource under an id that its client chooses: give the POST an ifNoneExist"
         return "create-refused", f"{message} ({answer.status})"
     told = f": {answer.told}" if answer.told else ""
@@ -189,7 +189,11 @@ def _interaction(entry: Entry, sent: SentBodies, seed: str, *, in_transaction: b
     new = entry.method == "POST" or conditional or (not entry.method and entry.key is None)
     resource = entry.resource
     if entry.problem is not None and not (new and entry.problem.code in _NEW and resource is not None):
-        raise Failed(entry.problem.message, code=entry.problem.code, at=entry.problem.at)
+        # Without a map nobody would say that a resource has no id: here it is why it went nowhere.
+        code = "invalid-element" if entry.problem.code in _NEW else entry.problem.code
+        raise Failed(entry.problem.message, code=code, at=entry.problem.at)
+    if "$" in url.rpartition("/")[2]:
+        raise Failed("operations are not carried out", code="unsupported", at=f"{at}.request.url")
     if new and resource is not None and is_subset(resource):
         raise Failed(
             "the resource is tagged SUBSETTED: it is not the whole of it", code="subsetted", at=f"{at}.meta.tag"

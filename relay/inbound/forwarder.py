@@ -188,7 +188,8 @@ class _Run:
             return
         if self._work.kind == "transaction" and refused.status == _CONFLICT and not any(map(_may_conflict, sent)):
             raise Transient("the FHIR server could not do a transaction now", code="fhir-409")  # a deadlock, or a lock
-        answer = Answer(refused.status, told=refusal_of(refused.outcome))
+        told = refusal_of(refused.outcome)
+        answer = Answer(refused.status, told=told, whole=self._work.kind == "batch" or not told)
         self._progress.answers |= dict.fromkeys(call, answer)
 
     def _take(self, each: Interaction, answer: Answer) -> None:

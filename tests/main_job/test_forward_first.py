@@ -231,6 +231,20 @@ async def test_a_server_that_lets_no_client_choose_an_id(tmp_path: Path, status:
         assert "ifNoneExist" in issue["message"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "outcome", "code"),
+    [("batch", True, "fhir-404"), ("transaction", False, "fhir-404"), ("transaction", True, "create-refused")],
+)
+async def test_a_base_that_is_no_server(tmp_path: Path, kind: str, outcome: bool, code: str) -> None:
+    """Where the whole call is refused by somebody who is no FHIR server, the entries say that and no more."""
+    async with world(tmp_path, forward=True) as it:
+        body = refusal("404", "x")["response"]["outcome"] if outcome else "<html></html>"
+        it.fhir.faults.append(Fault(method="POST", times=2, status=404, body=body))
+        reply = await it.post({"resourceType": "Bundle", "type": kind, "entry": [new(patient())]})
+        assert reply.body is not None
+        assert codes(reply.body) == {"Patient": [code]}
+
+
 async def test_a_put_that_guards_itself(tmp_path: Path) -> None:
     """`ifNoneMatch: *` and `ifMatch` reach the server: nothing is overwritten that the sender did not mean to."""
     async with world(tmp_path, forward=True) as it:
