@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from relay.dataverse import quoting
 from relay.dataverse.batch import ChangeSet, Request
 from relay.mapping.model import Draft, Issue, Source, Table
 from relay.store.tombstones import Tombstone
+
+_OF_A_WRITE: Final = frozenset({"deactivated", "deleted", "merged", "reactivated"})
+"""Codes that tell what a write did to a row's state."""
 
 Result = Literal["created", "updated", "unchanged", "skipped", "parked", "failed"]
 
@@ -95,6 +98,7 @@ class Planned:
 
     def _give_up(self, result: Result, reason: Issue) -> None:
         self.result = result
+        self.issues = [each for each in self.issues if each.code not in _OF_A_WRITE]
         self.issues.append(reason)
         self.operations.clear()
         self.afterwards.clear()

@@ -133,8 +133,6 @@ class _Builder:
                 raise self.document.error(
                     ("merged_into",), f"{name} is written by Dataverse alone, when it merges rows"
                 )
-            if name in self.scope.taken:
-                raise self.document.error(("merged_into",), f"{name} is written by {self.scope.taken[name]} already")
         except MapError as error:
             self.errors.append(error)
         self.scope.taken[name] = "merged_into"

@@ -12,7 +12,8 @@ from relay.dataverse.keys import row_key
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told, version
-from support.mishaps import refusing
+from support.mishaps import answering, once, writes_rows
+from support.refusals import refuses
 from support.samples import bundle, care_plan, encounter, patient, practitioner, results
 from support.users import identifier, makes, saves
 from support.world import World, world
@@ -115,9 +116,9 @@ async def test_a_server_that_refuses_the_read(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         await known(it, patient())
         await remove(it, "Patient/p1")
-        with refusing(it.to_fhir, 403):
+        with answering(it.to_fhir, 403):
             assert told(await carried(it, deletion("Patient/p1"), 422)) == [("failed", ["fhir-403"])]
-        with refusing(it.to_fhir, 503):
+        with answering(it.to_fhir, 503):
             assert (await it.post(deletion("Patient/p1"))).status == 202
         assert await state(it) == {"p1": 0}
         await it.settle()
@@ -160,6 +161,7 @@ async def test_a_resource_that_is_back_has_its_row_back(tmp_path: Path, policy: 
         back = await it.read("Patient", "p1")
         result = ("updated", ["reactivated"]) if policy == "deactivate" else ("created", [])
         assert told(await carried(it, bundle(back))) == [result]
+        await it.settle()
         row = await only(it)
         assert row["contactid"] == P1
         assert {name: row[name] for name in IN_USE} == IN_USE
@@ -182,7 +184,7 @@ async def test_a_version_that_comes_late_brings_nothing_back(tmp_path: Path, pol
         before = await it.rows("contacts")
         it.forget_calls()
         outcome = await carried(it, bundle(late))
-        assert told(outcome) == [("skipped", ["stale" if dated else "deleted"])]
+        assert told(outcome) == [("skipped", ["stale" if dated else "resource-deleted"])]
         assert it.calls()["fhir"] == (0 if dated else 1)
         assert await it.rows("contacts") == before
 
@@ -192,7 +194,7 @@ async def test_a_deletion_that_comes_first(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         await it.put(patient())
         await removed(it, "Patient/p1")
-        assert told(await carried(it, bundle(patient()))) == [("skipped", ["deleted"])]
+        assert told(await carried(it, bundle(patient()))) == [("skipped", ["resource-deleted"])]
         assert await it.rows("contacts") == []
 
 
@@ -269,14 +271,7 @@ async def test_a_user_who_saves_meanwhile_is_not_overwritten(tmp_path: Path) -> 
     async with world(tmp_path) as it:
         await known(it, patient())
         await remove(it, "Patient/p1")
-        once: list[bool] = []
-
-        async def save(request: Any) -> None:
-            if not once and b"statecode" in await request.aread() and b"PATCH" in request.content:
-                once.append(True)
-                await saves(it, "contacts", P1, nickname="kept")
-
-        it.to_dataverse.before.append(save)
+        once(it.to_dataverse, writes_rows, lambda: saves(it, "contacts", P1, nickname="kept"))
         assert told(await carried(it, deletion("Patient/p1"))) == [("updated", ["deactivated"])]
         row = await only(it)
         assert (row["nickname"], row["statecode"]) == ("kept", 1)
@@ -287,12 +282,9 @@ async def test_a_refused_deletion_leaves_a_tombstone_that_is_not_ours(tmp_path: 
     async with world(tmp_path) as it:
         await known(it, patient())
         await remove(it, "Patient/p1")
-        await it.http.put(
-            "/_emulator/faults",
-            json=[{"match": {"table": "contact", "operation": "update"}, "error": {"status": 403, "code": "0x80040220"}}],
-        )
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220")
         outcome = await carried(it, deletion("Patient/p1"), 422)
-        assert told(outcome) == [("failed", ["deactivated", "dataverse-0x80040220"])]
+        assert told(outcome) == [("failed", ["dataverse-0x80040220"])]
         (kept,) = [values for _, _, values in await it.store.list_rows(TABLE)]
         assert kept["row"] == "untouched"
 
