@@ -21,6 +21,7 @@ from relay.store import Store
 from relay.store.agreed import Agreed
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.open import open_store
+from relay.store.tombstones import Tombstones
 from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Pseudonyms
@@ -76,6 +77,7 @@ class Relay:
         self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
         self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
         self.agreed = Agreed(self.store, self.pseudonyms)
+        self.tombstones = Tombstones(self.store, self.pseudonyms)
         self.written = WrittenColumns(self.store, self.pseudonyms)
         self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
         self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
@@ -291,6 +293,9 @@ class Relay:
                 self.dataverse,
                 self.writebacks.make,
                 self.agreed,
+                read=self.fhir.read,
+                tombstones=self.tombstones,
+                now=self.seams.now,
                 lanes=self.lanes,
                 nudge=self.writebacks.nudge,
                 rename=self._rename,
@@ -360,6 +365,7 @@ class Relay:
         gone += await self._heard.expire(before)
         gone += await self.ledger.expire(before)
         gone += await self.written.expire(before)
+        gone += await self.tombstones.expire(before)
         return gone + await self.dead_letters.expire(before)
 
     async def ready(self) -> Mapping[str, str]:

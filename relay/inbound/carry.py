@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from pathlib import PurePath
 from typing import Any, TypeVar
 
@@ -16,9 +18,10 @@ from relay.errors import RelayError, Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.ahead import look_ahead
 from relay.inbound.apply import Applier
+from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
-from relay.inbound.locate import Locator
+from relay.inbound.locate import Locator, chunked
 from relay.inbound.located import Agreements, Located
 from relay.inbound.names import UNKNOWN, NamesRead
 from relay.inbound.operations import Child, Operation, Planned
@@ -29,11 +32,12 @@ from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
 from relay.inbound.windows import Ties, windows
 from relay.mapping.load import MapSet
-from relay.mapping.model import Draft, Issue
+from relay.mapping.model import Draft, EntityMap, Issue
 from relay.mapping.rename import tables_of
-from relay.mapping.translate import translate
+from relay.mapping.translate import deleted, translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
+from relay.store.tombstones import Tombstones
 from relay.store.written import RowWritten
 
 ROUNDS = 5
@@ -105,6 +109,9 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        read: ReadMany,
+        tombstones: Tombstones,
+        now: Callable[[], datetime],
         lanes: Lanes,
         nudge: Nudge,
         rename: Rename,
@@ -115,6 +122,7 @@ class Carrier:
 
         `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
         """
+        self._endings = partial(Endings, read, tombstones, now)
         self._ordered_versions = ordered_versions
         self._lanes = lanes
         self._nudge = nudge
@@ -153,8 +161,12 @@ class Carrier:
             reports[number] = progress.reports[number]
             drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
-        known = await self._look_ahead(drafts, locator)
-        for window in windows(drafts, self._settings.window, self._settings.source_name, known):
+        # What was deleted comes last: until then the others may still refer to it, or no longer do.
+        deleted = [number for number, draft in drafts.items() if draft.end == "deleted"]
+        living = {number: draft for number, draft in drafts.items() if draft.end != "deleted"}
+        known = await self._look_ahead(living, locator)
+        parts = windows(living, self._settings.window, self._settings.source_name, known)
+        for window in [*parts, *chunked(deleted, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag, locator, progress)
@@ -191,8 +203,10 @@ class Carrier:
         if entity_map is None:
             report.issues.append(self._no_map(entry))
             return None
-        resource: Mapping[str, Any] = entry.resource or {}
         report.table = entity_map.table.name
+        if entry.method == "DELETE":
+            return self._deleted(entity_map, entry, report)
+        resource: Mapping[str, Any] = entry.resource or {}
         if self._settings.validate_bundles != "off":
             report.issues += check(resource, self._settings.validate_bundles)
         draft = translate(entity_map, resource, references.resolver(entry))
@@ -201,6 +215,15 @@ class Carrier:
             report.result = "failed"
             return None
         return draft
+
+    @staticmethod
+    def _deleted(entity_map: EntityMap, entry: Entry, report: Report) -> Draft | None:
+        if entity_map.deletes == "ignore" or entry.key is None:
+            report.issues.append(
+                Issue("information", "delete-ignored", "the map leaves rows of deleted resources alone")
+            )
+            return None
+        return deleted(entity_map, entry.key[1])
 
     def _no_map(self, entry: Entry) -> Issue:
         """Say why a type is passed over: there is no map, or somebody disabled it."""
@@ -223,6 +246,7 @@ class Carrier:
         options = self._options
         if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
             options = replace(options, ordered_versions=await self._ordered_versions())
+        endings = self._endings()
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
@@ -231,7 +255,9 @@ class Carrier:
                 break
             located = await self._named(pending, locator.locate(list(pending.values()), chosen), maps)
             located.agreed = await self._agreements(pending.values(), located)
+            await endings.see(pending.values(), located, ordered=options.ordered_versions)
             planned = plan(pending, located, maps, options)
+            await endings.bury(planned.resources)
             applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0)
             # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()
@@ -246,6 +272,7 @@ class Carrier:
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
+            await endings.settle(through)
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
             lost = (each.planned for each in applied.raced.values())
@@ -253,6 +280,7 @@ class Carrier:
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
+        await endings.settle(done.raced[number].planned for number in pending)
         for number, (row_id, children) in written.items():
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
@@ -324,7 +352,7 @@ class Carrier:
         links: dict[int, Link] = {}
         for entry in entries:
             report, draft = reports[entry.index], drafts[entry.index]
-            if not report.row_id or report.result == "skipped":
+            if not report.row_id or report.result == "skipped" or draft.end:
                 continue
             identifier = draft.map.identifier
             if identifier is None or not identifier.writeback:

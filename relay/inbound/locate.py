@@ -19,6 +19,7 @@ from relay.inbound.located import Located, Row
 from relay.inbound.nesting import targets_of, walked
 from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
+from relay.mapping.states import STATES
 
 IN_VALUES = 200  # values of one In filter
 URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three times that, below the 64 KB limit
@@ -63,7 +64,7 @@ def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) ->
     for draft in drafts:
         kind = draft.map.resource
         wanted.ids[kind][draft.id] = None
-        if draft.map.expansions:
+        if draft.map.expansions and draft.end != "deleted":
             wanted.parents[kind][draft.id] = None
         for claim in draft.claims:
             wanted.guids[draft.map.table.name][claim] = None
@@ -313,7 +314,8 @@ def wire_name(table: Table, column: str) -> str:
 def selected(entity_map: EntityMap) -> tuple[str, ...]:
     """Return the `$select` of a mapped table: its primary key and every column the map speaks of."""
     table = entity_map.table
-    columns = (entity_map.key, *entity_map.where, *entity_map.columns, *entity_map.outward.when)
+    states = (name for name in STATES if name in table.columns)
+    columns = (entity_map.key, *entity_map.where, *entity_map.columns, *entity_map.outward.when, *states)
     return (table.primary_id, *dict.fromkeys(wire_name(table, column) for column in columns if column))
 
 
