@@ -310,9 +310,11 @@ class Inbound:
         try:
             with metered(meter):
                 carried = await carrier.carry(incoming, job.tag, sent, progress)
-        finally:  # what is written stays written, and the next try finds it unchanged
+        except RelayError:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
+            raise
         await self._ledger.finish(job.tag, carried.open)
+        await self._written.put(job.id, self._now(), progress.written)
         outcome = render_outcome(job.id, job.tag, carried.reports, meter)
         receipt = outcome["receipt"]
         log.info(
