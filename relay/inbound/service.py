@@ -437,9 +437,11 @@ class Inbound:
                     incoming = await self._forwarder().forward(job.id, incoming, sent)
                     sent = None  # what it holds is not what the server has
                 carried = await carrier.carry(incoming, job.tag, sent, progress)
-        finally:  # what is written stays written, and the next try finds it unchanged
+        except RelayError:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
+            raise
         await self._ledger.finish(job.tag, carried.open)
+        await self._written.put(job.id, self._now(), progress.written)
         return carried.reports
 
     async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ BUNDLE = {
     "type": "transaction",
     "entry": [{"resource": PATIENT, "request": {"method": "PUT", "url": "Patient/p1"}}],
 }
-STORE_CALLS = ["put_blob", "send", "put_row", "get_blob", "put_blob", "put_row", "put_blob", "delete_blob", "cancel"]
+STORE_CALLS = ["put_blob", "send", "put_row", "put_row", "get_blob", "put_blob", "put_blob", "delete_blob", "cancel"]
 ALWAYS = 0
 
 
