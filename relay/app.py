@@ -260,7 +260,7 @@ class Relay:
         """What each Subscription has told so far."""
         from relay.inbound.heard import Heard
 
-        return Heard(self.store, self.seams.now)
+        return Heard(self.store, self.pseudonyms, self.seams.now)
 
     @cached_property
     def upserts(self) -> Upserts:
