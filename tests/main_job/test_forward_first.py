@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from devstack.control import Fault
 from support.mishaps import Kill, Wire, once
 from support.samples import bundle, codes, encounter, organization, patient, practitioner, results
+from support.synthea import smallest_record
 from support.world import URN, World, world
 
 URNS = {name: f"urn:uuid:00000000-0000-4000-8000-00000000000{number}" for number, name in enumerate("pdeo", 1)}
@@ -593,3 +595,26 @@ async def test_another_writer_between_forward_and_write_back(tmp_path: Path) -> 
         await it.post(bundle(patient()))
         now = await it.read("Patient", "p1")
         assert (now["active"], now["identifier"][-1]["system"]) == (True, URN.format("patient"))
+
+
+async def test_a_whole_record(tmp_path: Path) -> None:
+    """A synthetic record with its conditional references goes to an empty server and an empty org, and only once."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        *informed, record = smallest_record()
+        for each in informed:
+            assert (await it.post(each)).status == 200
+        it.forget_calls()
+        reply = await it.post(record)
+        assert reply.status == 200
+        assert reply.body is not None
+        count = len(reply.body["entries"])
+        sent = Counter(each["resource"]["resourceType"] for each in json.loads(record)["entry"])
+        held = Counter(address.partition("/")[0] for address in it.newest())
+        assert all(held[kind] >= sent[kind] for kind in sent)
+        assert len(it.fhir.calls) == 3, "forward, read, write back"
+        assert "urn:uuid" not in json.dumps([each.get("subject") for each in it.newest().values()])
+        for each in informed:
+            again = await it.post(each)
+            assert again.body is not None
+            assert {entry["result"] for entry in again.body["entries"]} == {"unchanged"}, "found by ifNoneExist"
+        assert count > 50

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ import pytest
 from real_kit import guids, real
 
 from support.samples import bundle, encounter, organization, patient, practitioner
+from support.synthea import smallest_record
 
 pytestmark = pytest.mark.real
 
@@ -77,3 +79,17 @@ async def test_one_refused(tmp_path: Path, url: str) -> None:
         first, second = answer.json()["entries"]
         assert (first["result"], second["result"]) == ("created", "failed")
         assert second["issues"][0]["code"] in ("fhir-409", "fhir-412")
+
+
+async def test_a_whole_record(tmp_path: Path, url: str) -> None:
+    """A synthetic record with conditional references goes through the server's own transaction, and each resource gets its row."""
+    *informed, record = smallest_record()
+    async with real(tmp_path, url, forward="true", async_over_bytes="99999999") as it:
+        for each in informed:
+            await it.send(json.loads(each))
+        it.calls()
+        outcome = await it.send(json.loads(record))
+        assert {each["result"] for each in outcome["entries"]} <= {"created", "skipped"}, outcome
+        assert outcome["receipt"]["calls"]["fhir"] == len(it.calls()) == 3
+        (address,) = [each["resource"] for each in outcome["entries"] if each["resource"].startswith("Patient/")]
+        assert guids(await it.read(address))
