@@ -210,19 +210,24 @@ class Inbound:
 
         200 when there is nothing to keep: a change of a type without a map is dropped here.
         """
+        try:
+            job = await self.keep(changes)
+        except StoreUnavailable:
+            log.error("changes could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
+            return _unavailable()
+        return Reply(202, job=job) if job else Reply(200)
+
+    async def keep(self, changes: Sequence[Change]) -> str:
+        """Keep changes as `changes` does and return their job, empty when there is nothing to keep; raises StoreUnavailable."""
         taken = [each for each in changes if self._gatherer.mapped(each.type)]
         if len(taken) < len(changes):
             log.info("%d changes of types without a map", len(changes) - len(taken))
         if not taken:
-            return Reply(200)
+            return ""
         body = dump_changes(taken)
         job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=CHANGES)
-        try:
-            await self._accept(job, body)
-        except StoreUnavailable:
-            log.error("changes could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-            return _unavailable()
-        return Reply(202, job=job.id)
+        await self._accept(job, body)
+        return job.id
 
     # --- by blob and queue
 
