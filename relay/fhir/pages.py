@@ -106,13 +106,20 @@ def _next(bundle: Mapping[str, Any], base: str) -> str:
             url = link.get("url")
             if not isinstance(url, str):
                 break
-            url = urljoin(base, url)
+            url = _joined(base, url)
             if origin(url) != origin(base):
                 raise Failed(
                     "the FHIR server's next page is at another origin than RELAY_FHIR_URL", code="foreign-link"
                 )
             return url
     return ""
+
+
+def _joined(base: str, url: str) -> str:
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        return ""
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Watermark:
     """How far the server was read: everything up to `since`, and of the pass under way all but the `pages` that are left.
 
-    `latest` is the newest time of this pass, `seen` has by resource (a keyed hash) the time and version that were taken.
+    `latest` is the newest time of this pass, `seen` has by resource (a keyed hash) the newest time that was taken, and the versions of that time.
     """
 
     since: str
@@ -138,14 +138,16 @@ class Poller:
         for each in page.listed:
             word = self._pseudonyms(each.type, each.id)
             time = _text(each.updated) if each.updated is not None else ""
-            known = mark.seen.get(word)
-            if known is not None and time and (time < known[0] or [time, each.version] == known):
+            known = mark.seen.get(word, [""])
+            if time and (time < known[0] or (time == known[0] and each.version in known[1:])):
                 continue
             change = _change(each)
-            if known is not None and time == known[0]:  # of two versions in one instant nobody knows which is the newer
+            if time and time == known[0]:  # of two versions in one instant nobody knows which is the newer
                 change = change.bare
+                mark.seen[word] = [*known, each.version]
+            else:
+                mark.seen[word] = [time, each.version]
             fresh[change.key] = change
-            mark.seen[word] = [time, each.version]
             mark.latest = max(mark.latest, time)
         await self._inbound.keep(list(fresh.values()))
         return len(fresh)
@@ -156,7 +158,7 @@ class Poller:
         mark.since = max(mark.since, min(mark.latest or mark.since, now))
         mark.latest = ""
         oldest = _text(datetime.fromisoformat(mark.since) - self._overlap)
-        recent = sorted((time, word) for word, (time, _) in mark.seen.items() if time >= oldest)
+        recent = sorted((time, word) for word, (time, *_) in mark.seen.items() if time >= oldest)
         mark.seen = {word: mark.seen[word] for _, word in recent[-MOST_SEEN:]}
 
     async def _load(self) -> Watermark | None:
