@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.fhir.client import FhirClient, Read
     from relay.inbound.event_grid import FhirEvents
     from relay.inbound.gate import Gate
+    from relay.inbound.heard import Heard
     from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
@@ -264,7 +265,14 @@ class Relay:
         """The endpoint of FHIR Subscriptions."""
         from relay.inbound.hook import Hook
 
-        return Hook(self.inbound, self.settings, gate=self._gate)
+        return Hook(self.inbound, self._heard, self.settings, gate=self._gate, now=self.seams.now)
+
+    @cached_property
+    def _heard(self) -> Heard:
+        """What each Subscription has told so far."""
+        from relay.inbound.heard import Heard
+
+        return Heard(self.store, self.seams.now)
 
     @cached_property
     def fhir_events(self) -> FhirEvents:
@@ -318,6 +326,7 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.catch_up import Searcher
         from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
@@ -344,6 +353,7 @@ class Relay:
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
+            searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
@@ -393,6 +403,7 @@ class Relay:
         """Delete what is past its retention and return how many things went."""
         before = self.seams.now() - timedelta(days=self.settings.retention_days)
         gone = await self.inbound.expire(before)
+        gone += await self._heard.expire(before)
         gone += await self.ledger.expire(before)
         gone += await self.written.expire(before)
         return gone + await self.dead_letters.expire(before)

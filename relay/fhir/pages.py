@@ -1,131 +1,98 @@
-"""A page of a history or of a search, read for which resources changed and where the next page is. Pure.
-
-Facts of servers: a deletion is an entry without a resource, named by its request (HAPI: with the version behind it) or
-its fullUrl; the next page's link is absolute (hl7.org/fhir/R4/http.html#paging), and names the server as it sees itself.
-"""
+"""A page of a search for what changed: its resources to the letter, how new they are, and what asks for the next one. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from relay.errors import Failed, Transient
-from relay.fhir.answers import FHIR_ID, version_of
+from relay.fhir import json_text
+from relay.fhir.answers import FHIR_ID
+from relay.fhir.subset import is_subset
 
-_NAMED = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_PORTS = {"http": 80, "https": 443}
+PAGE = 200  # resources asked for at once
+
+_QUERY = re.compile(r"[!-~]{1,4000}")  # what a URL may hold: no space, no line end
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
-    """One entry: a version of a resource, `updated` None where the server does not say when it was made."""
+class Changed:
+    """One resource that a search found; `text` is empty where the server sent a part of it only."""
 
-    type: str
     id: str
     version: str
-    updated: datetime | None
-    deleted: bool
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a page lists, the URL of the next one (empty: there is none), and how many entries could not be read."""
+    """One page; `newest` is the newest meta.lastUpdated on it, `next` what to ask the same base for, empty at the end."""
 
-    listed: tuple[Listed, ...]
-    next: str = ""
-    unread: int = 0
-
-
-def page_of(bundle: Any, base: str) -> Page:
-    """Read a page; `base` is the FHIR server's.
-
-    Raises Transient `bad-answer` for what is no Bundle, Failed `foreign-link` when the next page is at another origin.
-    """
-    if not isinstance(bundle, Mapping) or bundle.get("resourceType") != "Bundle":
-        raise Transient("the FHIR server answered no Bundle", code="bad-answer")
-    entries = bundle.get("entry")
-    found = [_listed(each) for each in entries if not _is_beside(each)] if isinstance(entries, list) else []
-    listed = tuple(each for each in found if each is not None)
-    return Page(listed, _next(bundle, base), len(found) - len(listed))
+    found: tuple[Changed, ...]
+    newest: datetime | None
+    next: str
 
 
-def _is_beside(entry: Any) -> bool:
-    """Tell whether an entry of a search is there beside the matches: included, or an OperationOutcome."""
-    search = entry.get("search") if isinstance(entry, Mapping) else None
-    return isinstance(search, Mapping) and search.get("mode", "match") != "match"
+def first_page(kind: str, since: datetime) -> str:
+    """Return the address that asks for the resources of a type that were changed at or after a time."""
+    instant = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return f"{kind}?_lastUpdated={quote('ge' + instant)}&_count={PAGE}"
 
 
-def _listed(entry: Any) -> Listed | None:
-    if not isinstance(entry, Mapping):
-        return None
-    resource, request, response = (_object(entry.get(name)) for name in ("resource", "request", "response"))
-    meta = _object(resource.get("meta"))
-    if resource:
-        kind, fhir_id = resource.get("resourceType"), resource.get("id")
-        version = meta.get("versionId")
-    else:
-        named = next(_names(request.get("url"), entry.get("fullUrl")), None)
-        kind, fhir_id, version = named or (None, None, None)
-    if not isinstance(kind, str) or not isinstance(fhir_id, str):
-        return None
-    if not _TYPE.fullmatch(kind) or not FHIR_ID.fullmatch(fhir_id):
-        return None
-    etag = response.get("etag")
-    version = version if isinstance(version, str) else version_of(etag) if isinstance(etag, str) else ""
-    updated = _instant(meta.get("lastUpdated")) or _instant(response.get("lastModified"))
-    return Listed(kind, fhir_id, version or "", updated, deleted=not resource)
-
-
-def _names(*urls: object) -> Iterator[tuple[str, str, str | None]]:
-    for url in urls:
-        if isinstance(url, str) and (match := _NAMED.fullmatch(url)) is not None:
-            yield match[1], match[2], match[3]
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _instant(value: Any) -> datetime | None:
+def page_of(text: str, kind: str) -> Page:
+    """Read a searchset; raises Transient `bad-answer` for what is none."""
     try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None
+        top = json_text.members(text, json_text.document(text).start)
+        kinds = json_text.value_at(text, top["resourceType"]) if "resourceType" in top else None
+        spans = json_text.elements(text, top["entry"].start) if "entry" in top else []
+        entries = [json_text.members(text, span.start) for span in spans]
+        links = json_text.value_at(text, top["link"]) if "link" in top else []
+    except Failed as failure:
+        raise Transient("the FHIR server's answer to a search cannot be read", code="bad-answer") from failure
+    if kinds != "Bundle":
+        raise Transient("the FHIR server answered a search with something else than a Bundle", code="bad-answer")
+    found: list[Changed] = []
+    times: list[datetime] = []
+    for entry in entries:
+        resource = json_text.value_at(text, entry["resource"]) if "resource" in entry else None
+        if not isinstance(resource, dict) or resource.get("resourceType") != kind:
+            continue  # an OperationOutcome, or what was included
+        fhir_id, meta = resource.get("id"), resource.get("meta")
+        if not isinstance(fhir_id, str) or not FHIR_ID.fullmatch(fhir_id):
+            raise Transient("the FHIR server answered a search with a resource that has no id", code="bad-answer")
+        meta = meta if isinstance(meta, dict) else {}
+        start, end = entry["resource"]
+        version = meta.get("versionId")
+        whole = "" if is_subset(resource) else text[start:end]
+        found.append(Changed(fhir_id, version if isinstance(version, str) else "", whole))
+        if (at := _instant(meta.get("lastUpdated"))) is not None:
+            times.append(at)
+    return Page(tuple(found), max(times, default=None), _next(links, kind))
 
 
-def _next(bundle: Mapping[str, Any], base: str) -> str:
-    links = bundle.get("link")
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("relation") == "next":
-            url = link.get("url")
-            if not isinstance(url, str):
-                break
-            url = _joined(base, url)
-            if origin(url) != origin(base):
-                raise Failed(
-                    "the FHIR server's next page is at another origin than RELAY_FHIR_URL", code="foreign-link"
-                )
-            return url
+def _next(links: Any, kind: str) -> str:
+    """Return the next page's address below our own base: of the link only the query counts, its host is never asked."""
+    for each in links if isinstance(links, list) else []:
+        url = each.get("url") if isinstance(each, dict) and each.get("relation") == "next" else None
+        if not isinstance(url, str):
+            continue
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            continue
+        if _QUERY.fullmatch(parts.query):
+            last = parts.path.rstrip("/").rpartition("/")[2]
+            return f"{kind if last == kind else ''}?{parts.query}"
+        raise Transient("the FHIR server's link to the next page cannot be read", code="bad-answer")
     return ""
 
 
-def _joined(base: str, url: str) -> str:
+def _instant(value: object) -> datetime | None:
     try:
-        return urljoin(base, url)
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
-        return ""
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL; the port that goes with the scheme where it names none."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return "", "", None
+        return None
+    return at if at is not None and at.tzinfo is not None else None

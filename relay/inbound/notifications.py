@@ -195,6 +195,13 @@ class _Reader:
         return Change(SOURCE, meant.type, meant.id, None, op, None)
 
 
+def own_id(subscription: str, fhir_url: str) -> str:
+    """Return the id of a Subscription on the FHIR server that RELAY_FHIR_URL names; empty for any other reference."""
+    resolve = References(Incoming("resource", ()), fhir_url=fhir_url).resolver(Entry(0, None))
+    meant = resolve({"reference": subscription})
+    return meant.id if isinstance(meant, ByFhirId) and meant.type == "Subscription" else ""
+
+
 def _address(entry: Entry) -> str:
     """Return what names an entry's resource: its request's URL if that is an address, else its fullUrl."""
     return entry.url if _ADDRESS.fullmatch(entry.url) or not entry.full_url else entry.full_url

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from relay.errors import Failed
 from relay.fhir.client import FhirClient
-from relay.fhir.pages import Listed, Page
+from relay.fhir.history import Listed, Listing
 from relay.inbound.change import Change
 from relay.inbound.service import Inbound
 from relay.settings import Settings
@@ -108,11 +108,11 @@ class Poller:
         await self._save(mark)
         return taken
 
-    async def _page(self, mark: Watermark, *, may_begin_anew: bool) -> Page | None:
+    async def _page(self, mark: Watermark, *, may_begin_anew: bool) -> Listing | None:
         """Read the first of the pages that are left; None when there are other ones to be read instead."""
         address = mark.pages[0]
         try:
-            return await self._fhir.page(address)
+            return await self._fhir.listing(address)
         except Failed as refused:
             if may_begin_anew and refused.code in _EXPIRED:  # a link to a page lives for minutes on some servers
                 log.info("a next page is gone: the pass begins anew")
@@ -131,7 +131,7 @@ class Poller:
             return [f"_history?_since={text}&_count={PAGE}"]
         return [f"{kind}?_lastUpdated=ge{text}&_count={PAGE}" for kind in sorted(self._types())]
 
-    async def _take(self, page: Page, mark: Watermark) -> int:
+    async def _take(self, page: Listing, mark: Watermark) -> int:
         if page.unread:
             log.warning("%d entries of a page name no resource", page.unread)
         fresh: dict[tuple[str, str], Change] = {}

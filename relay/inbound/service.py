@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +14,20 @@ from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
+from relay.inbound.catch_up import CatchUp, Searcher
 from relay.inbound.change import Change, dump_changes, load_changes
 from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
 from relay.inbound.files import FileRun, is_lines
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
+from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
 from relay.inbound.limits import read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
 from relay.store import Receipt, Store
-from relay.store.ledger import PREFIX, Ledger
+from relay.store.ledger import Ledger
 from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Meter, metered
@@ -34,51 +35,12 @@ from relay.telemetry import Meter, metered
 QUEUE = "inbound"
 PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
-CHANGES = "changes"  # a job's kind: its payload is a list of changes
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
-WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn at first, twice as many whenever it comes again
-LONGEST_PATIENCE = 120.0  # of the functionTimeout in host.json it leaves the larger part to the work
-LONGEST_TYPE = 200  # characters of a content type; no type that is taken has as many
+_AWAY = 503
 TURN_AGAIN = timedelta(seconds=5)  # when a message asks for its turn again
 
-_JOB_ID = re.compile(r"[0-9a-f]{32}")
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
-
-    `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
-    turned away because others were in work. `kind` is `changes` where the payload is a list of changes, else empty.
-    """
-
-    id: str
-    content_type: str = ""
-    content_encoding: str = ""
-    name: str = ""
-    attempt: int = 0
-    first: str = ""
-    spent: tuple[int, int, int] = (0, 0, 0)
-    size: int = 0
-    turned: int = 0
-    kind: str = ""
-
-    @property
-    def patience(self) -> float:
-        """Seconds to wait for a turn: the longer the oftener it was turned away, so that nobody is for ever."""
-        return min(WORKERS_PATIENCE * 2.0 ** min(self.turned, 10), LONGEST_PATIENCE)
-
-    def after(self, meter: Meter) -> Job:
-        """Return the job with what its tries have cost so far: calls to Dataverse, to FHIR, milliseconds waited."""
-        return replace(self, spent=(meter.dataverse, meter.fhir, meter.waits_ms))
-
-    @property
-    def tag(self) -> str:
-        """The tag of every write of this job."""
-        return PREFIX + self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +63,7 @@ class Inbound:
         *,
         carrier: Callable[[], Carrier],
         gatherer: Gatherer,
+        searcher: Searcher,
         ledger: Ledger,
         written: WrittenColumns,
         dead_letters: DeadLetters,
@@ -114,6 +77,7 @@ class Inbound:
         self._store = store
         self._carrier = carrier
         self._gatherer = gatherer
+        self._searcher = searcher
         self._ledger = ledger
         self._written = written
         self._dead_letters = dead_letters
@@ -130,7 +94,7 @@ class Inbound:
         try:
             self._check_size(body)
             if not await self._gate.enter(job.size, within=PATIENCE):
-                await self._accept(_shortened(job), body)
+                await self._accept(shortened(job), body)
                 return Reply(202, job=job.id)
             with self._gate.inside(job.size) as turn:
                 return await self._take(job, body, turn, respond_async=respond_async)
@@ -138,13 +102,13 @@ class Inbound:
             return Reply(refused.status, operation_outcome(refused, refused.status))
         except StoreUnavailable:
             log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-            return _unavailable()
+            return unavailable()
 
     async def _take(self, job: Job, body: bytes, turn: Turn, *, respond_async: bool) -> Reply:
         """Read a body whose turn it is, accept it, and carry it out unless that is for the worker; raises Refused."""
         incoming, sent = self._read(job, body)
         turn.weigh(incoming.size)
-        job = replace(_shortened(job), size=turn.size)
+        job = replace(shortened(job), size=turn.size)
         if respond_async or len(body) > self._settings.async_over_bytes:
             await self._accept(job, body)
             return Reply(202, job=job.id)
@@ -156,7 +120,7 @@ class Inbound:
         """Keep the body and its message, or neither; raises StoreUnavailable."""
         await self._keep(job, body)
         try:
-            return await self._store.send(QUEUE, _dump(job), delay=delay)
+            return await self._store.send(QUEUE, dump_job(job), delay=delay)
         except StoreUnavailable:
             with suppress(StoreUnavailable):  # then `expire` finds it
                 await self._store.delete_blob(PAYLOADS, job.id)
@@ -178,7 +142,7 @@ class Inbound:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
                 delay = self._backoff.delay(0, error.retry_after)
-                await self._store.send(QUEUE, _dump(replace(job.after(meter), attempt=1)), delay=delay)
+                await self._store.send(QUEUE, dump_job(replace(job.after(meter), attempt=1)), delay=delay)
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
@@ -188,7 +152,7 @@ class Inbound:
 
     async def status(self, job_id: str) -> Reply:
         """Answer how a job stands: 200 and its outcome, 202 while it runs, 404 when nobody knows it (any more)."""
-        if not _JOB_ID.fullmatch(job_id):
+        if not JOB_ID.fullmatch(job_id):
             return _unknown()
         try:
             if (outcome := await self._outcome(job_id)) is not None:
@@ -200,7 +164,7 @@ class Inbound:
             if await self._store.get_blob(PAYLOADS, job_id) is not None:
                 return Reply(202, job=job_id)
         except StoreUnavailable:
-            return _unavailable()
+            return unavailable()
         return _unknown()
 
     # --- by what tells of changes
@@ -210,24 +174,30 @@ class Inbound:
 
         200 when there is nothing to keep: a change of a type without a map is dropped here.
         """
-        try:
-            job = await self.keep(changes)
-        except StoreUnavailable:
-            log.error("changes could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-            return _unavailable()
-        return Reply(202, job=job) if job else Reply(200)
-
-    async def keep(self, changes: Sequence[Change]) -> str:
-        """Keep changes as `changes` does and return their job, empty when there is nothing to keep; raises StoreUnavailable."""
         taken = [each for each in changes if self._gatherer.mapped(each.type)]
         if len(taken) < len(changes):
             log.info("%d changes of types without a map", len(changes) - len(taken))
         if not taken:
-            return ""
-        body = dump_changes(taken)
-        job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=CHANGES)
-        await self._accept(job, body)
-        return job.id
+            return Reply(200)
+        return await self._kept(CHANGES, dump_changes(taken))
+
+    async def keep(self, changes: Sequence[Change]) -> None:
+        """Keep changes as `changes` does; raises StoreUnavailable when they cannot be."""
+        if (await self.changes(changes)).status == _AWAY:
+            raise StoreUnavailable("changes could not be stored")
+
+    async def look(self, wanted: CatchUp, *, delay: timedelta) -> Reply:
+        """Have changes looked for that nobody told of; 202 once that is kept, 503 if it cannot be."""
+        return await self._kept(CATCH_UP, wanted.dump(), delay=delay)
+
+    async def _kept(self, kind: str, body: bytes, *, delay: timedelta = timedelta(0)) -> Reply:
+        job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=kind)
+        try:
+            await self._accept(job, body, delay=delay)
+        except StoreUnavailable:
+            log.error("%s could not be stored", kind)  # noqa: TRY400 - the code says it; a trace would say no more
+            return unavailable()
+        return Reply(202, job=job.id)
 
     # --- by blob and queue
 
@@ -248,17 +218,17 @@ class Inbound:
             await self._remember(job, await self._run(job).outcome(job.tag, refused))
         elif not is_lines(name) or not await self._run(job).load():  # a file that has begun has its message
             await self._keep(job, data)
-            await self._store.send(QUEUE, _dump(job))
+            await self._store.send(QUEUE, dump_job(job))
         return job.id
 
     async def work(self, text: str) -> None:
         """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
-        job = _load(text)
+        job = load_job(text)
         size = (
             job.size or self._settings.work_bytes
         )  # of a message of an earlier version it is not known: it goes alone
         if not await self._gate.enter(size, within=job.patience):
-            await self._store.send(QUEUE, _dump(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
+            await self._store.send(QUEUE, dump_job(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
             return
         with self._gate.inside(size) as turn:
             await self._work(job, turn)
@@ -275,11 +245,14 @@ class Inbound:
             return  # carried out already, and its outcome has expired
         meter = Meter(*job.spent)
         try:
-            with metered(meter):
-                incoming, sent = await self._incoming(job, body)
-            turn.weigh(incoming.size)
-            job = replace(job, size=turn.size)
-            await self._carry(job, incoming, sent, meter)
+            if job.kind == CATCH_UP:
+                await self._search(job, body, meter)
+            else:
+                with metered(meter):
+                    incoming, sent = await self._incoming(job, body)
+                turn.weigh(incoming.size)
+                job = replace(job, size=turn.size)
+                await self._carry(job, incoming, sent, meter)
         except StoreUnavailable:
             raise
         except Refused as refused:
@@ -302,7 +275,7 @@ class Inbound:
         error: RelayError | None = None
         try:
             if (delay := await run.go()) is not None:
-                await self._store.send(QUEUE, _dump(self._anew(job)), delay=delay)
+                await self._store.send(QUEUE, dump_job(self._anew(job)), delay=delay)
                 return
         except StoreUnavailable:
             raise
@@ -353,13 +326,13 @@ class Inbound:
         if self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
             return False
         delay = self._backoff.delay(job.attempt, error.retry_after)
-        await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
+        await self._store.send(QUEUE, dump_job(replace(job, attempt=job.attempt + 1)), delay=delay)
         return True
 
     async def drain(self, text: str) -> None:
         """Turn a poison message of the inbound queue into a dead letter, its payload with it."""
         try:
-            job = _load(text)
+            job = load_job(text)
         except RelayError:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
             return
@@ -396,6 +369,17 @@ class Inbound:
         if job.kind == CHANGES:
             return await self._gatherer.gather(load_changes(body))
         return self._read(job, body)
+
+    async def _search(self, job: Job, body: bytes, meter: Meter) -> None:
+        """Look for changes and keep those that are found, each page as if it had been told of."""
+        wanted = CatchUp.load(body)
+        found = 0
+        with metered(meter):
+            async for changes in self._searcher.find(wanted):
+                await self.keep(changes)
+                found += len(changes)
+        log.info("search %s: %d changes that nobody told of", job.id, found)
+        await self._remember(job, render_outcome(job.id, job.tag, [], meter))
 
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
@@ -450,7 +434,7 @@ class Inbound:
             again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
             later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
             await self._keep(later, body)
-            await self._store.send(QUEUE, _dump(later), delay=self._backoff.delay(job.attempt))
+            await self._store.send(QUEUE, dump_job(later), delay=self._backoff.delay(job.attempt))
         for change, code in failed.items():
             letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
             await self._dead_letters.put("inbound", code, letter, subject=change.key)
@@ -488,30 +472,11 @@ def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
     return {**outcome, "status": "failed", "issues": [issue]}
 
 
-def _shortened(job: Job) -> Job:
-    """Return the job with no more of its content type than counts: a header can be longer than a message."""
-    return replace(job, content_type=job.content_type.partition(";")[0].strip()[:LONGEST_TYPE])
-
-
-def _unavailable() -> Reply:
+def unavailable() -> Reply:
+    """Return what is answered when nothing could be stored."""
     error = StoreUnavailable("the store does not answer: ask again")  # its own text names files of this machine
     return Reply(503, operation_outcome(error, 503), retry_after=30)
 
 
 def _unknown() -> Reply:
     return Reply(404, operation_outcome(Refused("no such job, or its outcome has expired", code="unknown-job"), 404))
-
-
-def _dump(job: Job) -> str:
-    return json.dumps(asdict(job), separators=(",", ":"))
-
-
-def _load(text: str) -> Job:
-    try:
-        job = Job(**json.loads(text))
-        datetime.fromisoformat(job.first)
-    except (ValueError, TypeError) as error:
-        raise Refused("not an inbound message", code="bad-message") from error
-    if not _JOB_ID.fullmatch(job.id):
-        raise Refused("not an inbound message", code="bad-message")
-    return job

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
+import httpx
 from real_kit import Real
 
 from devstack.control import Control
 from devstack.host.serve import serving
 from support.reverse_proxy import reverse_proxy
+from support.world import ROOT
 
 
 @dataclass
@@ -41,36 +44,37 @@ class Subscribed:
             assert time.monotonic() < end, self.sent
 
 
+def documented() -> dict[str, Any]:
+    """Return the Subscription that docs/ways-in.md shows for HAPI."""
+    page = (ROOT / "docs" / "ways-in.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    return found
+
+
 @asynccontextmanager
-async def subscribed(it: Real, *criteria: str, **channel: Any) -> AsyncIterator[Subscribed]:
-    """Have HAPI tell the relay of what fits these criteria until the block ends."""
+async def subscribed(it: Real, criteria: str = "", *, path: str = "", **channel: Any) -> AsyncIterator[Subscribed]:
+    """Have HAPI tell the relay of what fits the criteria until the block ends: the page's own Subscription, but for what is given.
+
+    A member of the channel that is None is left out.
+    """
+    resource = documented()
     async with reverse_proxy(it.stack.functions_url) as door, serving(door) as root:
-        made = [await _subscribe(it, each, f"{root}/api/fhir-hook", channel) for each in criteria]
+        endpoint = root + httpx.URL(resource["channel"]["endpoint"]).path + path
+        given = {**resource["channel"], "endpoint": endpoint, **channel}
+        resource |= {"id": f"s{uuid4().hex[:8]}", "criteria": criteria or resource["criteria"]}
+        resource["channel"] = {name: value for name, value in given.items() if value is not None}
+        answer = await it.put(resource)
+        assert answer.is_success, answer.text
+        address = f"Subscription/{resource['id']}"
+
+        async def active() -> bool:
+            return bool((await it.read(address))["status"] == "active")
+
         try:
-            await until(lambda: _all_active(it, made))
+            await until(active)
             yield Subscribed(it, door)
         finally:
-            for each in made:
-                await it.fhir.delete(each)
-
-
-async def _subscribe(it: Real, criteria: str, endpoint: str, channel: dict[str, Any]) -> str:
-    address = f"Subscription/s{uuid4().hex[:8]}"
-    resource = {
-        "resourceType": "Subscription",
-        "id": address.partition("/")[2],
-        "status": "requested",
-        "reason": "rows in Dynamics 365",
-        "criteria": criteria,
-        "channel": {"type": "rest-hook", "endpoint": endpoint, "payload": "application/fhir+json", **channel},
-    }
-    answer = await it.put(resource)
-    assert answer.is_success, answer.text
-    return address
-
-
-async def _all_active(it: Real, addresses: Sequence[str]) -> bool:
-    return all([(await it.read(each))["status"] == "active" for each in addresses])
+            await it.fhir.delete(address)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, within: float = 30) -> None:

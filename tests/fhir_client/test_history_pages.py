@@ -10,7 +10,7 @@ import pytest
 
 from relay.errors import Failed, Transient
 from relay.fhir.client import FhirClient
-from relay.fhir.pages import Listed, page_of
+from relay.fhir.history import Listed, listing_of
 
 BASE = "https://fhir.example/r4/"
 AT = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -59,7 +59,7 @@ PATIENT = {
 )
 def test_an_entry_is_a_version(entry: Any, listed: Listed) -> None:
     """Its time and version are those of the resource, else of the response; a deletion is named by its request or fullUrl."""
-    assert page_of(bundle(entry), BASE).listed == (listed,)
+    assert listing_of(bundle(entry), BASE).listed == (listed,)
 
 
 @pytest.mark.parametrize(
@@ -74,17 +74,17 @@ def test_an_entry_is_a_version(entry: Any, listed: Listed) -> None:
 )
 def test_an_entry_that_names_no_resource_is_counted(entry: Any) -> None:
     """It is not lost in silence."""
-    page = page_of(bundle(entry, {"resource": PATIENT}), BASE)
+    page = listing_of(bundle(entry, {"resource": PATIENT}), BASE)
     assert (len(page.listed), page.unread) == (1, 1)
 
 
 def test_what_stands_beside_the_matches_is_no_match() -> None:
     """Included resources and a search's OperationOutcome did not change because they are shown."""
-    page = page_of(
+    page = listing_of(
         bundle(*({"resource": PATIENT, "search": {"mode": each}} for each in ("match", "include", "outcome"))), BASE
     )
     assert (len(page.listed), page.unread) == (1, 0)
-    assert page_of({"resourceType": "Bundle"}, BASE).listed == ()
+    assert listing_of({"resourceType": "Bundle"}, BASE).listed == ()
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_what_stands_beside_the_matches_is_no_match() -> None:
 )
 def test_the_next_page_is_at_the_servers_own_origin(url: Any, followed: str) -> None:
     """Any path of it; a relative link is read against the base."""
-    assert page_of(bundle(next_url=url), BASE).next == followed
+    assert listing_of(bundle(next_url=url), BASE).next == followed
 
 
 @pytest.mark.parametrize(
@@ -114,11 +114,11 @@ def test_the_next_page_is_at_the_servers_own_origin(url: Any, followed: str) -> 
 async def test_a_page_elsewhere_is_not_followed(url: str) -> None:
     """Neither a link that a page shows nor one that was kept leads to another origin."""
     with pytest.raises(Failed) as refused:
-        page_of(bundle(next_url=url), BASE)
+        listing_of(bundle(next_url=url), BASE)
     assert refused.value.code == "foreign-link"
     if "://" in url:
         with pytest.raises(Failed) as refused:
-            await FhirClient(BASE).page(url)
+            await FhirClient(BASE).listing(url)
         assert refused.value.code == "foreign-link"
 
 
@@ -136,6 +136,6 @@ async def test_an_answer_that_is_no_page(answer: httpx.Response, error: type[Exc
     """A busy server is asked later, a refusal is told by its status, and no redirect is followed."""
     client = FhirClient(BASE, transport=httpx.MockTransport(lambda _: answer))
     with pytest.raises(error) as caught:
-        await client.page("_history")
+        await client.listing("_history")
     assert getattr(caught.value, "code", "") == code
     await client.aclose()
