@@ -186,6 +186,11 @@ class Inbound:
             return Reply(200)
         return await self._kept(CHANGES, dump_changes(taken))
 
+    async def keep(self, changes: Sequence[Change]) -> None:
+        """Keep changes as `changes` does; raises StoreUnavailable when they cannot be."""
+        if (await self.changes(changes)).status == _AWAY:
+            raise StoreUnavailable("changes could not be stored")
+
     async def look(self, wanted: CatchUp, *, delay: timedelta) -> Reply:
         """Have changes looked for that nobody told of; 202 once that is kept, 503 if it cannot be."""
         return await self._kept(CATCH_UP, wanted.dump(), delay=delay)
@@ -386,8 +391,7 @@ class Inbound:
         found = 0
         with metered(meter):
             async for changes in self._searcher.find(wanted):
-                if (await self.changes(changes)).status == _AWAY:
-                    raise StoreUnavailable("what was found could not be stored")
+                await self.keep(changes)
                 found += len(changes)
         log.info("search %s: %d changes that nobody told of", job.id, found)
         await self._remember(job, render_outcome(job.id, job.tag, [], meter))
