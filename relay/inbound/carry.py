@@ -22,6 +22,7 @@ from relay.inbound.apply import Applier
 from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
+from relay.inbound.linked import Linked
 from relay.inbound.locate import Locator, chunked
 from relay.inbound.located import Agreements, Located
 from relay.inbound.names import UNKNOWN, NamesRead
@@ -103,6 +104,7 @@ class Carrier:
 
         `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
         """
+        self._read = read
         self._endings = partial(Endings, read, tombstones, now)
         self._ordered_versions = ordered_versions
         self._lanes = lanes
@@ -217,7 +219,7 @@ class Carrier:
         options = self._options
         if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
             options = replace(options, ordered_versions=await self._ordered_versions())
-        endings = self._endings()
+        endings, linked = self._endings(), Linked(self._read)
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
@@ -229,6 +231,7 @@ class Carrier:
             located = await self._locate(pending, chosen)
             located.agreed = await self._agreements(pending.values(), located)
             await endings.see(pending.values(), located, ordered=options.ordered_versions)
+            await linked.tie(pending, located, self._maps, self._locator.read)
             planned = plan(pending, located, self._maps, options)
             await endings.bury(planned.resources)
             applied = await self._applier.apply(planned, tag, again=turn > 0)
