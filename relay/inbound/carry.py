@@ -21,6 +21,7 @@ from relay.inbound.apply import Applier
 from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
+from relay.inbound.linked import Linked
 from relay.inbound.locate import Locator, chunked
 from relay.inbound.located import Agreements, Located
 from relay.inbound.names import UNKNOWN, NamesRead
@@ -122,6 +123,7 @@ class Carrier:
 
         `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
         """
+        self._read = read
         self._endings = partial(Endings, read, tombstones, now)
         self._ordered_versions = ordered_versions
         self._lanes = lanes
@@ -246,7 +248,7 @@ class Carrier:
         options = self._options
         if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
             options = replace(options, ordered_versions=await self._ordered_versions())
-        endings = self._endings()
+        endings, linked = self._endings(), Linked(self._read)
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
@@ -256,6 +258,7 @@ class Carrier:
             located = await self._named(pending, locator.locate(list(pending.values()), chosen), maps)
             located.agreed = await self._agreements(pending.values(), located)
             await endings.see(pending.values(), located, ordered=options.ordered_versions)
+            await linked.tie(pending, located, maps, locator.read)
             planned = plan(pending, located, maps, options)
             await endings.bury(planned.resources)
             applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0)

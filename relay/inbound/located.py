@@ -52,6 +52,7 @@ class Located:
     read by primary key, per table. `matched` holds rows without a FHIR id by their match values, per resource type.
     `children` holds child rows by (expansion table, lookup, parent GUID); the parent may be a child row itself.
     `identified` holds parents by (resource type, system, value). `agreed` is None where no map tracks columns.
+    `tied` are resources without a row that are known to carry a Dynamics identifier.
     `tombstones` are those of resources for which one matters, `seen` the statuses of reads of the FHIR server.
     """
 
@@ -62,6 +63,7 @@ class Located:
     concepts: dict[tuple[int, str], str] = field(default_factory=dict)
     identified: dict[tuple[str, str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     agreed: Agreements | None = None
+    tied: set[tuple[str, str]] = field(default_factory=set)
     tombstones: Mapping[tuple[str, str], Tombstone] = field(default_factory=dict)
     seen: Mapping[tuple[str, str], int] = field(default_factory=dict)
 

@@ -1,8 +1,8 @@
 """What the lookups of a bundle's drafts mean, and which drafts can be written because of it. Pure.
 
 A draft is written only if every reference in it means a row: one that is there, or one that this bundle writes. Where
-the map says `create: linked`, a draft without a row is written only if it has such a reference at all, or carries a
-Dynamics identifier. Both are settled together, and the order of the entries means nothing.
+the map says `create: linked`, a draft without a row is written only if it has such a reference at all, or one to a
+resource that is known to be linked, or carries a Dynamics identifier. Both are settled together, and the order of the entries means nothing.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ class Resolver:
         return False
 
     def _is_there(self, target: Target, at: str) -> bool:
+        if isinstance(target, ByFhirId) and (target.type, target.id) in self._located.tied:
+            return True
         try:
             self._resolve(target, at)
         except Failed as failure:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from relay.guid import canonical_guid
+from relay.guid import canonical_guid, is_guid
 from relay.mapping.building import Building
 from relay.mapping.expansions import IDENTIFIER
 from relay.mapping.model import ByFhirId, ByIdentifier, Draft, EntityMap, Issue, Resolve, Resource, Source
 from relay.mapping.values import Unfit, to_column
 
-_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NEVER_MAPPED = frozenset({"resourceType", "id", "meta"})
 _SUBSETTED = "SUBSETTED"
 
@@ -132,7 +130,7 @@ def _claims(entity_map: EntityMap, resource: Resource, into: Building) -> tuple[
         if value is None or item.get("use") == "old":
             continue
         guid = canonical_guid(value) if isinstance(value, str) else ""
-        if _GUID.fullmatch(guid):
+        if is_guid(guid):
             claims[guid] = None
         else:
             message = "the value of a Dynamics identifier is not a GUID"
