@@ -20,7 +20,7 @@ from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
 from relay.inbound.files import FileRun, is_lines
 from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
-from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
+from relay.inbound.gather import Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
 from relay.inbound.limits import check_headers, read_text
@@ -264,7 +264,10 @@ class Inbound:
         except StoreUnavailable:
             raise
         except Refused as refused:
-            await self._remember(job, _refusal(job, refused))
+            if job.kind:  # nobody waits for the outcome of what was told of
+                await self._give_up(job, body, refused, progress)
+            else:
+                await self._remember(job, _refusal(job, refused))
         except Transient as error:
             job = job.after(meter)
             if await self._put_off(job, error):
@@ -452,9 +455,9 @@ class Inbound:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
         waiting, failed = left_over(incoming, outcome, job.kind)
         if waiting and self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
-            failed |= dict.fromkeys(waiting, UNRESOLVED)
+            failed |= waiting
         elif waiting:
-            body = dump_changes(waiting)
+            body = dump_changes(list(waiting))
             again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
             later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
             await self._keep(later, body)
