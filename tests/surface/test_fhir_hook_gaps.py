@@ -268,7 +268,7 @@ async def test_what_was_not_kept_is_no_repetition(tmp_path: Path) -> None:
             await it.put(patient(), patient("lost"), patient("p3"))
             for number in (1, 3):
                 told = [await tell(it, notification(number, f"Patient/p{number}")) for _ in range(3)]
-                assert told[-1] in (200, 202)  # and once more, whether or not it was taken
+                assert min(told[1:]) in (200, 202)  # one call of all fails, which may be the third
             assert await tell(it, b"", "/Patient") in (202, 503)
             await it.settle()
             assert ids(it) == ["lost", "p1", "p3"], at
