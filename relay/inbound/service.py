@@ -264,10 +264,7 @@ class Inbound:
         except StoreUnavailable:
             raise
         except Refused as refused:
-            if job.kind:  # nobody waits for the outcome of what was told of
-                await self._give_up(job, body, refused, progress)
-            else:
-                await self._remember(job, _refusal(job, refused))
+            await self._refuse(job, body, refused)
         except Transient as error:
             job = job.after(meter)
             if await self._put_off(job, error):
@@ -301,9 +298,11 @@ class Inbound:
         await self._finish_file(job, run, error)
 
     async def _finish_file(self, job: Job, run: FileRun, error: RelayError | None) -> None:
-        outcome = await run.outcome(job.tag, error)
-        await self._remember(job, outcome)
-        log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
+        """Remember the outcome, unless another message for the same file has ended it: what that dropped is missing here."""
+        if await self._outcome(job.id) is None:
+            outcome = await run.outcome(job.tag, error)
+            await self._remember(job, outcome)
+            log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
         await run.close()
         await self._drop_payload(job)
 
@@ -490,6 +489,13 @@ class Inbound:
         outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
         return outcome
+
+    async def _refuse(self, job: Job, body: bytes, refused: Refused) -> None:
+        """Tell whoever sent a body why nothing of it can be taken; nobody waits for the outcome of what was told of."""
+        if job.kind:
+            await self._give_up(job, body, refused, Progress())
+        else:
+            await self._remember(job, _refusal(job, refused))
 
     async def _bury(self, job: Job, body: bytes, code: str) -> None:
         letter = {"job": asdict(job), "body": body.decode("utf-8", "backslashreplace")}
