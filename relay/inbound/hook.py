@@ -20,6 +20,9 @@ BUCKET = 2  # seconds: what is told of without saying what, in such a span, is o
 LATE = timedelta(seconds=10)
 """How long an event may come after a later one before it is looked for."""
 
+OLDEST = timedelta(days=1)
+"""How old an event may be for what was left out after it to be looked for since then."""
+
 _AWAY = 503
 
 
@@ -84,12 +87,20 @@ class Hook:
             reply = looked if looked.status == _AWAY else reply
         if reply.status != _AWAY:  # what is not kept comes again, and must not be taken for a repetition then
             if (last := _last(told)) is not None:
-                # One that comes late says nothing of what was missed since: a gap is looked for from before it.
-                late = head is not None and last <= head.last and bool(told.events)
-                await self._heard.put_head(key, last, types, head.at if head is not None and late else None)
+                await self._heard.put_head(key, last, types, self._known_until(told, last, head))
             for number in told.events[:MOST]:
                 await self._heard.note(key, number, body)
         return reply
+
+    def _known_until(self, told: Notification, last: int, head: Head | None) -> datetime:
+        """Return from when on what is left out after this notification is to be looked for.
+
+        An event that comes late, of those before or of a backlog, says nothing of what was missed since it happened.
+        """
+        now = self._now()
+        if told.events and head is not None and last <= head.last:
+            return head.at
+        return min(now, max(told.happened, now - OLDEST)) if told.happened is not None else now
 
     async def _is_repetition(self, told: Notification, key: str, head: Head | None, body: bytes) -> bool:
         """Tell whether this very notification came before; not of a Subscription that was made anew and has not come so far."""

@@ -33,6 +33,28 @@ def notification(number: int, *focus: str, kind: str = "event-notification", tot
     return json.dumps(bundle).encode()
 
 
+def as_parameters(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return an R5 notification of one event as R4 writes it."""
+    status = bundle["entry"][0]["resource"]
+    (event,) = status["notificationEvent"]
+    parts = [
+        {"name": "event-number", "valueString": event["eventNumber"]},
+        {"name": "timestamp", "valueInstant": event["timestamp"]},
+        {"name": "focus", "valueReference": event["focus"]},
+    ]
+    parameter = [
+        {"name": "subscription", "valueReference": status["subscription"]},
+        {"name": "type", "valueCode": status["type"]},
+        {"name": "events-since-subscription-start", "valueString": status["eventsSinceSubscriptionStart"]},
+        {"name": "notification-event", "part": parts},
+    ]
+    return {
+        "resourceType": "Bundle",
+        "type": "history",
+        "entry": [{"resource": {"resourceType": "Parameters", "parameter": parameter}}],
+    }
+
+
 async def tell(it: Surface, body: bytes, path: str = "") -> int:
     """Send a notification and return the status."""
     answer = await it.http.post(f"/api/fhir-hook{path}", content=body, headers=FHIR_JSON)
@@ -149,6 +171,42 @@ async def test_an_event_that_comes_late_hides_no_gap(tmp_path: Path) -> None:
         assert await tell(it, notification(4, "Patient/p4")) == 202
         await it.settle()
         assert ids(it) == ["lost", "p1", "p2", "p4"]
+
+
+@pytest.mark.parametrize("parameters", [False, True])
+async def test_a_gap_in_a_backlog_is_looked_for_since_it_happened(tmp_path: Path, parameters: bool) -> None:
+    """Where a server delivers hours late, what it left out is searched for since the last event before it happened."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient())
+        happened = it.clock().isoformat()
+        it.clock.advance(timedelta(minutes=1))
+        await it.put(patient("lost"), patient("p3"))
+        it.clock.advance(timedelta(hours=3))
+        late = json.loads(notification(1, "Patient/p1"))
+        late["entry"][0]["resource"]["notificationEvent"][0]["timestamp"] = happened
+        if parameters:
+            late = as_parameters(late)
+        assert await tell(it, json.dumps(late).encode()) == 202
+        assert await tell(it, notification(3, "Patient/p3")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p3"]
+
+
+@pytest.mark.parametrize("said", ["1970-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "2026-06-01T11:00:00", "soon", 7])
+async def test_a_time_that_cannot_be_is_not_believed(tmp_path: Path, said: Any) -> None:
+    """However old an event says it is, a gap after it is searched for since a day ago; and never since a time to come."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient(), patient("lost"), patient("p3"))
+        bundle = json.loads(notification(1, "Patient/p1"))
+        bundle["entry"][0]["resource"]["notificationEvent"][0]["timestamp"] = said
+        assert await tell(it, json.dumps(bundle).encode()) == 202
+        assert await tell(it, notification(3, "Patient/p3")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p3"]
+        since = "2026-05-31" if said == "1970-01-01T00:00:00Z" else "2026-06-01"
+        assert searches(it)[0].startswith(f"/Patient?_lastUpdated=ge{since}T11%3A55%3A00.000Z")
 
 
 async def test_a_first_search_that_has_to_wait_goes_back_from_when_it_was_due(tmp_path: Path) -> None:
