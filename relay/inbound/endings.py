@@ -82,9 +82,12 @@ class Endings:
 
 
 def is_late(draft: Draft, tombstone: Tombstone, *, ordered: bool) -> bool:
-    """Tell whether what comes in is no newer than what the row had when the resource was deleted."""
+    """Tell whether what comes in is older than what the row had when the resource was deleted.
+
+    The same version may be back: a server that is restored from a backup has the resources of then.
+    """
     known: Mapping[str, str] = {draft.map.version: tombstone.version, draft.map.last_updated: tombstone.updated}
-    return compare(draft, known, ordered=ordered) in (-1, 0)
+    return compare(draft, known, ordered=ordered) == -1
 
 
 def _matters(draft: Draft, located: Located) -> bool:

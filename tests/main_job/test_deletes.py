@@ -171,22 +171,41 @@ async def test_a_resource_that_is_back_has_its_row_back(tmp_path: Path, policy: 
 
 
 @pytest.mark.parametrize("policy", ["deactivate", "delete"])
-@pytest.mark.parametrize("dated", [True, False], ids=["dated", "undated"])
-async def test_a_version_that_comes_late_brings_nothing_back(tmp_path: Path, policy: str, dated: bool) -> None:
-    """A version from before the deletion is told by its time, else by asking the server; without the row it is not `row-gone`."""
+@pytest.mark.parametrize("dated", ["older", "last", ""], ids=["older", "last", "undated"])
+async def test_a_version_that_comes_late_brings_nothing_back(tmp_path: Path, policy: str, dated: str) -> None:
+    """A version from before the deletion is told by its time, the last one by asking the server; without the row it is not `row-gone`."""
     async with world(tmp_path, maps=maps(tmp_path, f"deletes: {policy}")) as it:
         first = version(patient(), 1) if dated else patient()
         await it.put(first)
-        await carried(it, bundle(first))
+        await carried(it, bundle(version(patient(gender="male"), 2) if dated == "older" else first))
         carrying = await it.read("Patient", "p1")
         late = {**first, "identifier": carrying["identifier"]}
         await removed(it, "Patient/p1")
         before = await it.rows("contacts")
         it.forget_calls()
         outcome = await carried(it, bundle(late))
-        assert told(outcome) == [("skipped", ["stale" if dated else "resource-deleted"])]
-        assert it.calls()["fhir"] == (0 if dated else 1)
+        assert told(outcome) == [("skipped", ["stale" if dated == "older" else "resource-deleted"])]
+        assert it.calls()["fhir"] == (0 if dated == "older" else 1)
         assert await it.rows("contacts") == before
+
+
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_a_server_restored_from_a_backup_has_its_rows_back(tmp_path: Path, policy: str) -> None:
+    """A resource that is there again in the very version that the row had is no late one: the server has it."""
+    async with world(tmp_path, maps=maps(tmp_path, f"deletes: {policy}")) as it:
+        await known(it, patient(gender="male"))
+        await it.settle()
+        last = await it.read("Patient", "p1")
+        await it.put({**last, "gender": "female"})
+        last = await it.read("Patient", "p1")
+        await carried(it, bundle(last))
+        backup = len(it.fhir.store.log)
+        await removed(it, "Patient/p1")
+        it.fhir.store.undo(backup)
+        result = ("updated", ["reactivated"]) if policy == "deactivate" else ("created", [])
+        assert told(await carried(it, bundle(last))) == [result]
+        row = await only(it)
+        assert {name: row[name] for name in IN_USE} == IN_USE
 
 
 async def test_a_deletion_that_comes_first(tmp_path: Path) -> None:
