@@ -378,6 +378,24 @@ async def test_events_that_do_not_tell_all_are_searched_for(tmp_path: Path, body
         assert ids(it) == ["lost", "p1", "p3"]
 
 
+@pytest.mark.parametrize(
+    "focus", [None, {"reference": "https://elsewhere.example/Patient/lost"}], ids=["none", "foreign"]
+)
+async def test_an_event_without_its_resource_is_searched_for(tmp_path: Path, focus: dict[str, str] | None) -> None:
+    """An answer to $events that names all numbers, but not what each is about, does not tell all of them."""
+    async with surface(tmp_path) as it:
+        await it.put(*(patient(each) for each in ("p1", "p2", "lost", "p4")))
+        told = json.loads(notification(2, "Patient/p2"))
+        status = told["entry"][0]["resource"]
+        status["notificationEvent"].append({"eventNumber": "3"} | ({"focus": focus} if focus else {}))
+        status["type"] = "query-event"
+        it.fhir.faults.append(Fault(path=r"\$events", status=200, body=told))
+        for number in (1, 4):
+            assert await tell(it, notification(number, f"Patient/p{number}")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p2", "p4"]
+
+
 async def test_a_busy_server_is_searched_later(tmp_path: Path) -> None:
     """A search, and $events, that meet a busy server are tried again; the watermark stays until all is found."""
     async with surface(tmp_path) as it:
