@@ -79,7 +79,9 @@ def too_late(draft: Draft, located: Located, *, ordered: bool) -> Failed | Issue
             return None
         case 404 | 410:
             return Issue(
-                "information", "resource-deleted", "the FHIR server has deleted this resource: this version of it came late"
+                "information",
+                "resource-deleted",
+                "the FHIR server has deleted this resource: this version of it came late",
             )
         case status:
             message = f"the resource was deleted, and the FHIR server answered {status} when asked whether it is back"

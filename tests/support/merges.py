@@ -64,4 +64,16 @@ def version(resource: Json, number: int) -> Json:
     return {**resource, "meta": meta}
 
 
-__all__ = ["GONE", "IN_USE", "carried", "deletion", "remove", "removed", "replaced", "results", "state", "told", "version"]
+__all__ = [
+    "GONE",
+    "IN_USE",
+    "carried",
+    "deletion",
+    "remove",
+    "removed",
+    "replaced",
+    "results",
+    "state",
+    "told",
+    "version",
+]
