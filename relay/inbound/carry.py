@@ -327,6 +327,8 @@ class Carrier:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
         await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        gone = [each for each in planned if each.result == "updated" and _deletes_row(each)]
+        await _side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
         for each in planned:
             # FHIR should have had it by now: the event may be lost, or was given up.
             if any(issue.code == "kept-dataverse" for issue in each.issues):
@@ -390,6 +392,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
             return await call
 
     return await asyncio.gather(*map(made, calls))
+
+
+def _deletes_row(planned: Planned) -> bool:
+    return any(each.kind == "delete" and each.id == planned.row_id for each in planned.operations)
 
 
 def _written(operations: Iterable[Operation]) -> list[RowWritten]:

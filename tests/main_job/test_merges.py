@@ -227,6 +227,19 @@ async def test_encounters_of_a_loser_stay_with_it(tmp_path: Path) -> None:
         assert visit["_msemr_encounterpatientidentifier_value"] == LOSER
 
 
+async def test_an_identifier_that_both_have_means_the_survivor(tmp_path: Path) -> None:
+    """A reference by an identifier that the loser has kept and the survivor got is to the one in use, not ambiguous."""
+    async with world(tmp_path) as it:
+        shared = {"system": "https://site.example/0", "value": "p1-0"}
+        await send(it, patient("p1"), patient("p2", identifier=[shared]))
+        visit = encounter(subject="Patient?identifier=https://site.example/0|p1-0")
+        assert told(await carried(it, bundle(visit), 422)) == [("failed", ["ambiguous-reference"])]
+        await send(it, replaced("p1", "p2"))
+        await carried(it, bundle(visit, method="POST"))
+        (made,) = await it.rows("msemr_encounters")
+        assert made["_msemr_encounterpatientidentifier_value"] == SURVIVOR
+
+
 REFUSED = {
     "masterid": ("merged_into: masterid", "masterid is written by Dataverse alone"),
     "no-lookup": ("merged_into: lastname", "lastname is no lookup to contact (valid: msemr_contact1, "),
