@@ -284,7 +284,7 @@ class Relay:
             settings,
             self.store,
             carrier=carrier,
-            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name, self.seams.now),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
