@@ -100,8 +100,9 @@ class FhirClient:
         batch_entries: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`batch_entries` are the most of one batch, 0 as many as the server's kind takes."""
+        """`batch_entries` are the most of one batch, 0 as many as the server's kind takes; `timeout` is seconds for one whole answer."""
         self._base = url.rstrip("/") + "/"
+        self._timeout = timeout
         self._batch_entries = batch_entries
         self._clock = clock
         self._profile = by_host(url)
@@ -346,10 +347,11 @@ class FhirClient:
         if metered:
             current_meter().fhir += 1
         try:
-            answer = await self._http.request(
-                method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
-            )
-        except (httpx.RequestError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(self._timeout):  # the client's own counts from one byte to the next
+                answer = await self._http.request(
+                    method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
+                )
+        except (httpx.RequestError, httpx.InvalidURL, TimeoutError) as error:
             raise Transient(
                 f"the FHIR server does not answer ({type(error).__name__})", code="fhir-unavailable"
             ) from error

@@ -173,9 +173,11 @@ def _refusal(each: Interaction, answer: Answer) -> tuple[str, str]:
 
 TOO_LARGE: Final = "transaction-too-large"
 LOST: Final = "unforwarded-reference"
+CHANGED: Final = "changed-meanwhile"
 _NOT_SENT: Final = {
     TOO_LARGE: "the resources of the transaction that refer to each other are more than the FHIR server takes at once",
     LOST: "it refers to an entry that got no id on the FHIR server",
+    CHANGED: "the FHIR server's answer was lost, and somebody wrote the resource since: it is not put over that",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -412,6 +413,10 @@ async def test_the_answer_is_lost(tmp_path: Path, kind: str) -> None:
         assert len(it.newest()) == 3
         assert (await it.read("Patient", person["id"]))["birthDate"] == "1999-01-01"
         assert it.versions(f"Patient/{person['id']}") == 3, "made, changed, written back to"
+        (row,) = await it.rows("contacts", f"msemr_azurefhirid eq '{person['id']}'")
+        assert (row["birthdate"], row["msemr_azurefhirversion"]) == ("1999-01-01", "2"), (
+            "the row is what the server has"
+        )
 
 
 @pytest.mark.parametrize("guard", ["", 'W/"1"'])
@@ -434,12 +439,32 @@ async def test_a_put_that_was_not_done_goes_again(tmp_path: Path) -> None:
     """Where the server shows that it was not reached, a transaction and a batch go once more."""
     for kind in ("transaction", "batch"):
         async with world(tmp_path / kind, forward=True) as it:
+            it.fhir.store._clock = it.clock
             await it.put(patient())
             it.fhir.faults.append(Fault(method="POST", path="^/$", status=503))
             reply = await it.post(bundle(patient(birthDate="2000-01-01"), kind=kind))
             assert reply.status == 202
             await it.settle()
             assert (await it.read("Patient", "p1"))["birthDate"] == "2000-01-01"
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+@pytest.mark.parametrize("landed", [True, False])
+async def test_somebody_wrote_since(tmp_path: Path, kind: str, landed: bool) -> None:
+    """A PUT whose answer was lost is not put over what was written since: the entry says so, and its sender decides."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        it.fhir.store._clock = it.clock
+        await it.put(patient())
+        fault = Fault(method="POST", path="^/$", effect="lose") if landed else Fault(method="POST", path="^/$")
+        it.fhir.faults.append(fault)
+        reply = await it.post(bundle(patient(birthDate="2000-01-01"), kind=kind))
+        it.clock.advance(timedelta(seconds=1))
+        await it.put(patient(active=True))
+        await it.settle()
+        assert (await it.read("Patient", "p1"))["active"] is True
+        outcome = (await it.relay.inbound.status(reply.job)).body
+        assert outcome is not None
+        assert codes(outcome) == {"Patient/p1": ["changed-meanwhile"]}
 
 
 async def test_a_conditional_create_is_repeated(tmp_path: Path) -> None:
