@@ -21,6 +21,7 @@ from relay.store import Store
 from relay.store.agreed import Agreed
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.open import open_store
+from relay.store.tombstones import Tombstones
 from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Pseudonyms
@@ -80,6 +81,7 @@ class Relay:
         self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
         self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
         self.agreed = Agreed(self.store, self.pseudonyms)
+        self.tombstones = Tombstones(self.store, self.pseudonyms)
         self.written = WrittenColumns(self.store, self.pseudonyms)
         self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
         self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
@@ -272,7 +274,7 @@ class Relay:
         """What each Subscription has told so far."""
         from relay.inbound.heard import Heard
 
-        return Heard(self.store, self.seams.now)
+        return Heard(self.store, self.pseudonyms, self.seams.now)
 
     @cached_property
     def fhir_events(self) -> FhirEvents:
@@ -314,7 +316,8 @@ class Relay:
         """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
         from relay.inbound.msind import Upserts
 
-        waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes})
+        # What is sent there was on the FHIR server before: that is the contract.
+        waiting = self.settings.model_copy(update={"async_over_bytes": self.settings.max_body_bytes, "forward": False})
         return Upserts(self.settings, self._inbound(waiting, maybe_on_server=True), self.maps)
 
     @cached_property
@@ -327,6 +330,7 @@ class Relay:
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
         from relay.inbound.catch_up import Searcher
+        from relay.inbound.forwarder import Forwarder
         from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
@@ -338,6 +342,9 @@ class Relay:
                 self.dataverse,
                 self.writebacks.make,
                 self.agreed,
+                read=self.fhir.read,
+                tombstones=self.tombstones,
+                now=self.seams.now,
                 lanes=self.lanes,
                 nudge=self.writebacks.nudge,
                 rename=self._rename,
@@ -353,6 +360,7 @@ class Relay:
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name, self.seams.now),
             searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
@@ -406,6 +414,7 @@ class Relay:
         gone += await self._heard.expire(before)
         gone += await self.ledger.expire(before)
         gone += await self.written.expire(before)
+        gone += await self.tombstones.expire(before)
         return gone + await self.dead_letters.expire(before)
 
     async def ready(self) -> Mapping[str, str]:

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     trust_sent_bodies: bool = Field(
         default=False, description="The sender forwards the server's own bodies: one read less per write-back"
     )
+    forward: bool = Field(
+        default=False, description="Bundles go to the FHIR server first, then to Dataverse with the ids it answered"
+    )
     identifier_rows: Literal["relay", "plugin"] = Field(
         "relay", description="Who creates the identifier row (system, GUID): the relay, or a plug-in of the site"
     )

@@ -22,9 +22,10 @@ from relay.fhir.json_text import Span
 
 FHIR_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
 
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _ETAG = re.compile(r'(W/)?"[^"\r\n]*"')
 _TAGGED = re.compile(r'(?:W/)?"([A-Za-z0-9\-.]{1,64})"')
-_MADE = re.compile(r"(?:.*/)?([A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?/?")
+MADE = re.compile(r"(?:.*/)?([A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?/?")
 
 # hl7.org/fhir/R4/valueset-issue-type.html; any other code is a server's own word, which may be about a patient
 _ISSUE_CODES = frozenset(
@@ -109,7 +110,7 @@ def read_of(text: str, span: Span, kind: str, fhir_id: str) -> Read:
     except Failed as failure:
         raise Transient("the FHIR server's answer to a batch cannot be read", code="bad-answer") from failure
     response = json_text.value_at(text, entry["response"]) if "response" in entry else {}
-    status = _status(response)
+    status = status_of(response)
     if status != httpx.codes.OK:
         return Read(status)
     if "resource" not in entry:
@@ -125,7 +126,7 @@ def written_of(entry: Any) -> Written:
     response = entry.get("response") if isinstance(entry, dict) else None
     response = response if isinstance(response, dict) else {}
     resource = entry.get("resource") if isinstance(entry, dict) else None
-    status = _status(response)
+    status = status_of(response)
     codes = () if 200 <= status < 300 else issue_codes(response.get("outcome") or resource)  # noqa: PLR2004 - success
     return Written(status, etag_of(response.get("etag", ""), resource), codes)
 
@@ -186,6 +187,11 @@ def version_of(etag: str) -> str:
     return match[1] if match else ""
 
 
+def instant_of(said: object) -> str:
+    """Return a FHIR instant as it was said, empty if it is none."""
+    return said if isinstance(said, str) and _INSTANT.fullmatch(said) else ""
+
+
 def issue_codes(outcome: Any) -> tuple[str, ...]:
     """Return the issue codes of an OperationOutcome; its diagnostics may hold patient data."""
     issues = outcome.get("issue") if isinstance(outcome, dict) else None
@@ -216,7 +222,8 @@ def _instant(text: str) -> datetime | None:
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
-def _status(response: Any) -> int:
+def status_of(response: Any) -> int:
+    """Read the status of an entry's `response`; raises Transient `bad-answer`."""
     text = str(response.get("status", "")) if isinstance(response, dict) else ""
     match = re.match(r"\s*(\d{3})\b", text)
     if not match:
@@ -227,7 +234,7 @@ def _status(response: Any) -> int:
 def _made(headers: Mapping[str, str], kind: str) -> tuple[str, str]:
     """Read (id, version) out of the URL of what was made; its host is not asked, since proxies write their own."""
     for name in ("location", "content-location"):
-        match = _MADE.fullmatch(re.split(r"[?#]", headers.get(name, ""), maxsplit=1)[0].strip())
+        match = MADE.fullmatch(re.split(r"[?#]", headers.get(name, ""), maxsplit=1)[0].strip())
         if match and match[1] == kind and FHIR_ID.fullmatch(match[2]):
             return match[2], match[3] or ""
     return "", ""

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 
@@ -50,7 +50,10 @@ BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
 _ASK_AGAIN = 300.0  # seconds after which a server that did not tell its kind is asked once more
 _ASK_WITHIN = 10.0  # seconds: work is waiting for the answer, and goes on without it
 
-_TOO_MUCH = frozenset({400, 413, 422})
+TOO_MUCH = frozenset({400, 413, 422})
+"""Statuses of a batch that may be too large for the server: half of it is tried."""
+
+BundleKind = Literal["batch", "transaction"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -68,12 +71,17 @@ class Put:
     etag: str
 
 
-class _BatchRefused(Terminal):
-    """The server takes no such batch: too many entries for it (400, 413), or none at all (404, 405, 501)."""
+class BundleRefused(Terminal):
+    """The server takes no such bundle: too many entries for it (400, 413), or none at all (404, 405, 501).
 
-    def __init__(self, status: int, codes: Sequence[str]) -> None:
-        super().__init__(f"the FHIR server refused a batch ({status} {', '.join(codes)})", code="fhir-batch-refused")
+    `outcome` is what it answered, to be read for codes only: it may hold patient data.
+    """
+
+    def __init__(self, status: int, outcome: Any) -> None:
+        codes = ", ".join(issue_codes(outcome))
+        super().__init__(f"the FHIR server refused a batch ({status} {codes})", code="fhir-batch-refused")
         self.status = status
+        self.outcome = outcome
 
 
 class FhirClient:
@@ -92,8 +100,9 @@ class FhirClient:
         batch_entries: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`batch_entries` are the most of one batch, 0 as many as the server's kind takes."""
+        """`batch_entries` are the most of one batch, 0 as many as the server's kind takes; `timeout` is seconds for one whole answer."""
         self._base = url.rstrip("/") + "/"
+        self._timeout = timeout
         self._batch_entries = batch_entries
         self._clock = clock
         self._profile = by_host(url)
@@ -249,8 +258,8 @@ class FhirClient:
             return [await one(items[0])]
         try:
             text, spans = await self._batch([entry(each) for each in items])
-        except _BatchRefused as refused:
-            if refused.status not in _TOO_MUCH:
+        except BundleRefused as refused:
+            if refused.status not in TOO_MUCH:
                 return [await one(each) for each in items]
             middle = len(items) // 2
             first = await self._each(items[:middle], entry, answer, one)
@@ -283,17 +292,36 @@ class FhirClient:
         headers = {"Content-Type": FHIR_JSON, "If-Match": _guard(put), "Prefer": "return=minimal"}
         answer = await self._call("PUT", _address(put.type, put.id), content=put.text.encode(), headers=headers)
         etag = etag_of(answer.headers.get("etag", ""), None)
-        codes = () if answer.is_success else issue_codes(json_of(answer))
+        body = json_of(answer)
+        if answer.is_success and answer.content.strip() and not (isinstance(body, dict) and "resourceType" in body):
+            # A proxy's page says nothing about the resource; the PUT, if it was done, is found done at the next try.
+            raise Transient("the FHIR server answered a PUT with something else than FHIR", code="bad-answer")
+        codes = () if answer.is_success else issue_codes(body)
         return Written(answer.status_code, etag, codes, retry_after(answer.headers))
 
-    async def _batch(self, entries: Sequence[str]) -> tuple[str, list[Span]]:
-        body = f'{{"resourceType":"Bundle","type":"batch","entry":[{",".join(entries)}]}}'
-        headers = {"Content-Type": FHIR_JSON}
+    async def exchange(self, kind: BundleKind, entries: Sequence[str]) -> tuple[str, list[Span]]:
+        """Send a batch or transaction of these entries in one call; returns the answer's text and its entries there.
+
+        Raises BundleRefused: of a transaction that is the refusal of any of its entries.
+        """
+        return await self._batch(entries, kind, minimal=True)
+
+    async def most_entries(self, wanted: int, kind: BundleKind) -> int:
+        """Return the most entries for one bundle of so many. A transaction cannot be halved, so only a limit that is known counts."""
+        if kind == "batch" or self._batch_entries:
+            return await self._most(wanted)
+        return wanted if wanted <= LEAST_ENTRIES else (await self.profile()).entries or wanted
+
+    async def _batch(
+        self, entries: Sequence[str], kind: BundleKind = "batch", *, minimal: bool = False
+    ) -> tuple[str, list[Span]]:
+        body = f'{{"resourceType":"Bundle","type":"{kind}","entry":[{",".join(entries)}]}}'
+        headers = {"Content-Type": FHIR_JSON} | ({"Prefer": "return=minimal"} if minimal else {})
         answer = await self._call("POST", "", content=body.encode(), headers=headers)
         if answer.status_code in BUSY:
             raise _busy(answer, "a batch")
         if answer.status_code != httpx.codes.OK:
-            raise _BatchRefused(answer.status_code, issue_codes(json_of(answer)))
+            raise BundleRefused(answer.status_code, json_of(answer))
         text = text_of(answer)
         try:
             listed = json_text.member(text, json_text.document(text), "entry")
@@ -317,10 +345,11 @@ class FhirClient:
         if metered:
             current_meter().fhir += 1
         try:
-            answer = await self._http.request(
-                method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
-            )
-        except (httpx.RequestError, httpx.InvalidURL) as error:
+            async with asyncio.timeout(self._timeout):  # the client's own counts from one byte to the next
+                answer = await self._http.request(
+                    method, url, content=content, headers={"Accept": FHIR_JSON, **(headers or {})}
+                )
+        except (httpx.RequestError, httpx.InvalidURL, TimeoutError) as error:
             raise Transient(
                 f"the FHIR server does not answer ({type(error).__name__})", code="fhir-unavailable"
             ) from error

@@ -24,6 +24,8 @@ class Entry:
     method: str = ""
     url: str = ""
     if_none_exist: str = ""
+    if_match: str = ""
+    if_none_match: str = ""
     key: tuple[str, str] | None = None
     problem: Issue | None = None
     skip: str = ""

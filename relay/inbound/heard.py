@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from relay.store import Row, Store
+from relay.telemetry import Pseudonyms
 
 EVENTS = "heardevents"
 SUBSCRIPTIONS = "subscriptions"
@@ -31,10 +32,11 @@ class Head:
 
 
 class Heard:
-    """Notes of Subscriptions by key; `key_of` makes one of whatever names it."""
+    """Notes of Subscriptions by key; `key_of` makes one of whatever names it. Of a notification only a keyed hash is kept."""
 
-    def __init__(self, store: Store, now: Callable[[], datetime]) -> None:
+    def __init__(self, store: Store, pseudonyms: Pseudonyms, now: Callable[[], datetime]) -> None:
         self._store = store
+        self._pseudonyms = pseudonyms
         self._now = now
 
     async def head(self, key: str) -> Head | None:
@@ -53,11 +55,14 @@ class Heard:
     async def came(self, key: str, number: int, body: bytes) -> bool:
         """Tell whether this very notification of an event came before."""
         row = await self._store.get_row(EVENTS, key, str(number))
-        return row is not None and row["body"] == _digest(body)
+        return row is not None and row["body"] == self._word(body)
 
     async def note(self, key: str, number: int, body: bytes) -> None:
         """Note that an event was told of by this notification."""
-        await self._store.put_row(EVENTS, key, str(number), {"body": _digest(body), "at": self._now().isoformat()})
+        await self._store.put_row(EVENTS, key, str(number), {"body": self._word(body), "at": self._now().isoformat()})
+
+    def _word(self, body: bytes) -> str:
+        return self._pseudonyms("notification", hashlib.sha256(body).hexdigest())
 
     async def missing(self, key: str, first: int, last: int, since: datetime) -> bool:
         """Tell whether an event of these numbers has not come since then; of too many numbers one is taken to be missing."""
@@ -102,7 +107,3 @@ class Heard:
 def key_of(*name: str) -> str:
     """Return what stands for a Subscription, or for a path with types, in tables."""
     return hashlib.sha256("\0".join(name).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _digest(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()

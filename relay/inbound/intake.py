@@ -190,10 +190,14 @@ def _entry(index: int, sent: object, bundle_type: str, *, notification: bool) ->
         method=_text(said.get("method")).upper(),
         url=_text(said.get("url")),
         if_none_exist=_text(said.get("ifNoneExist")),
+        if_match=_text(said.get("ifMatch")),
+        if_none_match=_text(said.get("ifNoneMatch")),
         key=_key(resource),
     )
     if why := _skip(entry, sent, bundle_type, notification=notification):
         return entry.skipped(why)
+    if request is None and resource is None and bundle_type == "history" and not notification:
+        return _deleted_entry(entry, at)  # a history holds no other entry without a resource
     if request is not None and not said.get("method"):
         return entry.failed("invalid-element", "the request has no method", f"{at}.request.method")
     return _requested(entry, at, bundle_type)
@@ -221,8 +225,7 @@ def _requested(entry: Entry, at: str, bundle_type: str) -> Entry:
     """Judge what the entry asks for, then the resource."""
     match entry.method:
         case "DELETE":
-            entry = replace(entry, key=_key_of_url(entry.url))
-            return entry.failed("unsupported", "DELETE entries are not carried out yet", f"{at}.request.method")
+            return _deleted_entry(entry, at)
         case "PATCH" if bundle_type != "history":  # in a history the entry holds what the patch made of the resource
             entry = replace(entry, key=_key_of_url(entry.url))
             return entry.failed("unsupported", "PATCH entries are not carried out", f"{at}.request.method")
@@ -235,6 +238,18 @@ def _requested(entry: Entry, at: str, bundle_type: str) -> Entry:
         return entry.failed(
             "invalid-element", "the URL names another resource than the entry holds", f"{at}.request.url"
         )
+    return entry
+
+
+def _deleted_entry(entry: Entry, at: str) -> Entry:
+    """Judge a deletion: its URL names one resource, or says nothing and the fullUrl does; a body would mean nothing."""
+    entry = replace(entry, sent=None, method="DELETE", key=_key_of_url(entry.url or entry.full_url))
+    if "?" in entry.url:
+        return replace(entry, key=None).failed(
+            "unsupported", "conditional DELETE entries are not carried out", f"{at}.request.url"
+        )
+    if entry.key is None:
+        return entry.failed("invalid-element", "the URL names no resource to be deleted", f"{at}.request.url")
     return entry
 
 

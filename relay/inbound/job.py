@@ -26,7 +26,7 @@ class Job:
 
     `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
     turned away because others were in work. `kind` says what the payload is:
-    `changes`, `catch-up`, or empty for a body as it was sent.
+    `changes`, `catch-up`, or empty for a body as it was sent. `forward` is whether it goes to the FHIR server first.
     """
 
     id: str
@@ -39,6 +39,7 @@ class Job:
     size: int = 0
     turned: int = 0
     kind: str = ""
+    forward: bool = False
 
     @property
     def patience(self) -> float:

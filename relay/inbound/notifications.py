@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 from relay.errors import Refused
+from relay.fhir.answers import FHIR_ID
 from relay.inbound.change import Change, Op
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.intake import read_bundle
@@ -36,7 +37,6 @@ _KINDS = get_args(Kind)
 _OPS: Mapping[str, Op] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 _TYPES = re.compile(r"[A-Z][A-Za-z]{1,63}(?:,[A-Z][A-Za-z]{1,63}){0,63}")
 _ADDRESS = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
-_VERSION = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ class _Reader:
         assert entry.key is not None
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        legal = version if isinstance(version, str) and _VERSION.fullmatch(version) else None
+        legal = version if isinstance(version, str) and FHIR_ID.fullmatch(version) else None
         body = None if entry.problem is not None else self._bodies.text(entry).encode()
         return Change(SOURCE, *entry.key, legal, op, body)
 

@@ -1,4 +1,4 @@
-"""The resources of a bundle as their sender wrote them, to the letter, for senders that forward the server's bodies."""
+"""The resources of a bundle as their sender wrote them, to the letter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _VERSION = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 
 
 class SentBodies:
-    """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted.
+    """Finds an entry's resource in the text of its bundle; built only when sent bodies are trusted or forwarded.
 
     `only` are the entries, by their place, whose bodies are: all of them if it is left out.
     """

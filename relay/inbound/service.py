@@ -18,11 +18,12 @@ from relay.inbound.catch_up import CatchUp, Searcher
 from relay.inbound.change import Change, dump_changes, load_changes
 from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
 from relay.inbound.files import FileRun, is_lines
+from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
-from relay.inbound.limits import read_text
+from relay.inbound.limits import check_headers, read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
@@ -69,6 +70,7 @@ class Inbound:
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
         gate: Gate,
+        forwarder: Callable[[], Forwarder],
         new_id: Callable[[], str] = lambda: uuid4().hex,
         backoff: Backoff | None = None,
     ) -> None:
@@ -77,6 +79,7 @@ class Inbound:
         self._store = store
         self._carrier = carrier
         self._gatherer = gatherer
+        self._forwarder = forwarder
         self._searcher = searcher
         self._ledger = ledger
         self._written = written
@@ -90,9 +93,10 @@ class Inbound:
     async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
         """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
-        job = replace(job, size=weight(body, self._settings.max_body_bytes))
         try:
+            check_headers(content_type, content_encoding)  # what waits unread is kept with the type alone
             self._check_size(body)
+            job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
             if not await self._gate.enter(job.size, within=PATIENCE):
                 await self._accept(shortened(job), body)
                 return Reply(202, job=job.id)
@@ -130,14 +134,15 @@ class Inbound:
         self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
     ) -> Reply:
         """Carry out what is accepted; whatever the store does from here on, `resume` sees to the end."""
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
             try:
-                outcome = await self._carry(job, incoming, sent, meter)
+                outcome = await self._carry(job, incoming, sent, meter, progress)
+                await self._remember(job, outcome)
             except StoreUnavailable:
                 raise
             except Terminal as error:
-                outcome = await self._give_up(job.after(meter), body, error)
+                outcome = await self._give_up(job.after(meter), body, error, progress)
         except Transient as error:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
@@ -146,7 +151,7 @@ class Inbound:
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
             await self._store.cancel(resume)
         return Reply(http_status(outcome), outcome, job.id)
 
@@ -210,7 +215,8 @@ class Inbound:
         size = weight(data, self._settings.max_body_bytes)
         if is_lines(name):  # no more of it than a window is in work at once
             size = min(size, self._settings.file_window_bytes)
-        job = Job(digest, name=name, first=self._now().isoformat(), size=size)
+        forward = self._settings.forward and not is_lines(name)  # an export comes from a FHIR server
+        job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=forward)
         if await self._outcome(job.id) is not None:
             return job.id
         if is_lines(name) and len(data) > self._settings.max_file_bytes:
@@ -235,7 +241,7 @@ class Inbound:
 
     async def _work(self, job: Job, turn: Turn) -> None:
         if await self._outcome(job.id) is not None:
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
             return
         if is_lines(job.name):
             await self._work_file(job)
@@ -243,7 +249,7 @@ class Inbound:
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
             if job.kind == CATCH_UP:
                 await self._search(job, body, meter)
@@ -252,7 +258,9 @@ class Inbound:
                     incoming, sent = await self._incoming(job, body)
                 turn.weigh(incoming.size)
                 job = replace(job, size=turn.size)
-                await self._carry(job, incoming, sent, meter)
+                outcome = await self._carry(job, incoming, sent, meter, progress)
+                if await self._outcome(job.id) is None:  # else the request that this resumed has told its caller
+                    await self._remember(job, outcome)
         except StoreUnavailable:
             raise
         except Refused as refused:
@@ -261,10 +269,10 @@ class Inbound:
             job = job.after(meter)
             if await self._put_off(job, error):
                 return
-            await self._give_up(job, body, error)
+            await self._give_up(job, body, error, progress)
         except Terminal as error:
-            await self._give_up(job.after(meter), body, error)
-        await self._store.delete_blob(PAYLOADS, job.id)
+            await self._give_up(job.after(meter), body, error, progress)
+        await self._drop_payload(job)
 
     async def _work_file(self, job: Job) -> None:
         """Carry out windows of an NDJSON file; what is left of it is another message's."""
@@ -294,12 +302,13 @@ class Inbound:
         await self._remember(job, outcome)
         log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
         await run.close()
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     def _run(self, job: Job) -> FileRun:
         async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
             # Each window has a tag of its own: what is open of one must not hide what is open of another.
-            return await self._carry_out(f"{job.id}-{number}", f"{job.tag}-{number}", incoming, None, meter)
+            window = replace(job, id=f"{job.id}-{number}")
+            return await self._carry_out(window, incoming, None, meter, Progress())
 
         return FileRun(
             job.id,
@@ -343,10 +352,11 @@ class Inbound:
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
-            await self._give_up(job, body or b"", Terminal("the bundle failed at every try", code="poison"))
+            error = Terminal("the bundle failed at every try", code="poison")
+            await self._give_up(job, body or b"", error, Progress())
         else:
             await self._bury(job, body or b"", "poison")
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     async def drain_blob(self, text: str) -> None:
         """Turn a poison message of the blob trigger into a dead letter; the file stays where it was dropped."""
@@ -356,7 +366,12 @@ class Inbound:
         """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
         unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
         gone = 0
-        for container, limit in ((OUTCOMES, before), (DROPPED_OUTCOMES, before), (PAYLOADS, unasked)):
+        for container, limit in (
+            (OUTCOMES, before),
+            (DROPPED_OUTCOMES, before),
+            (PAYLOADS, unasked),
+            (FORWARDS, unasked),
+        ):
             for blob in await self._store.list_blobs(container):
                 if blob.modified < limit:
                     await self._store.delete_blob(container, blob.name)
@@ -385,7 +400,8 @@ class Inbound:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
-        return incoming, SentBodies(read_text(body, **said), incoming) if trusted else None  # type: ignore[arg-type]  # as above
+        wanted = trusted or job.forward
+        return incoming, SentBodies(read_text(body, **said), incoming) if wanted else None  # type: ignore[arg-type]  # as above
 
     def _check_size(self, body: bytes) -> None:
         if len(body) > self._settings.max_body_bytes:
@@ -394,34 +410,42 @@ class Inbound:
     async def _keep(self, job: Job, body: bytes) -> None:
         await self._store.put_blob(PAYLOADS, job.id, body)
 
-    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
-        reports = await self._carry_out(job.id, job.tag, incoming, sent, meter)
+    async def _drop_payload(self, job: Job) -> None:
+        """Delete what is kept of a job that is over, but for its outcome."""
+        await self._store.delete_blob(PAYLOADS, job.id)
+        if job.forward:
+            await self._forwarder().forget(job.id)
+
+    async def _carry(
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
+    ) -> dict[str, Any]:
+        reports = await self._carry_out(job, incoming, sent, meter, progress)
         outcome = render_outcome(job.id, job.tag, reports, meter)
         if job.kind == CHANGES:
             await self._see_through(job, incoming, outcome)
-        await self._remember(job, outcome)
         calls = outcome["receipt"]["calls"]
         log.info("bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(reports), calls)
         return outcome
 
     async def _carry_out(
-        self, identifier: str, tag: str, incoming: Incoming, sent: SentBodies | None, meter: Meter
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
     ) -> list[Report]:
-        """Carry a bundle out under a tag; `identifier` is its name in the record of written columns."""
         try:
             carrier = self._carrier()
         except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
             raise Transient("the maps cannot be used", code="maps") from error
-        await self._ledger.begin(tag)
-        progress = Progress()
+        await self._ledger.begin(job.tag)
         try:
             with metered(meter):
-                carried = await carrier.carry(incoming, tag, sent, progress)
+                if job.forward and sent is not None:
+                    incoming = await self._forwarder().forward(job.id, incoming, sent)
+                    sent = None  # what it holds is not what the server has
+                carried = await carrier.carry(incoming, job.tag, sent, progress)
         except RelayError:  # what is written stays written, and the next try finds it unchanged
-            await self._written.put(identifier, self._now(), progress.written)
+            await self._written.put(job.id, self._now(), progress.written)
             raise
-        await self._ledger.finish(tag, carried.open)
-        await self._written.put(identifier, self._now(), carried.written)
+        await self._ledger.finish(job.tag, carried.open)
+        await self._written.put(job.id, self._now(), progress.written)
         return carried.reports
 
     async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
@@ -452,10 +476,15 @@ class Inbound:
         data = await self._store.get_blob(OUTCOMES, f"{job_id}.json")
         return json.loads(data) if data is not None else None
 
-    async def _give_up(self, job: Job, body: bytes, error: RelayError) -> dict[str, Any]:
-        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
+    async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
+        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
+
+        Of a request and the worker that resumed it the one that ends later keeps nothing: returns the outcome that stands.
+        """
+        if (told := await self._outcome(job.id)) is not None:
+            return told
         await self._bury(job, body, error.code)
-        outcome = _refusal(job, error)
+        outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
         return outcome
 
@@ -465,11 +494,12 @@ class Inbound:
         log.warning("a bundle needs a person: %s", code)
 
 
-def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
-    """Return the outcome of a job nothing of which could be carried out."""
-    outcome = render_outcome(job.id, job.tag, [], Meter(*job.spent))
+def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dict[str, Any]:
+    """Return the outcome of a job that could not be carried out as a whole; `reports` are there if a part of it was."""
+    outcome = render_outcome(job.id, job.tag, list(reports), Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
-    return {**outcome, "status": "failed", "issues": [issue]}
+    status = "failed" if not reports or outcome["status"] == "failed" else "partial"
+    return {**outcome, "status": status, "issues": [issue]}
 
 
 def unavailable() -> Reply:

@@ -48,7 +48,7 @@ def _by_level(drafts: Mapping[int, Draft], edges: Mapping[int, Sequence[int]]) -
     """Return what belongs together, what refers to nothing first, and tables side by side: a bulk write takes one table of one level."""
     levels: dict[int, int] = {}
     found: list[tuple[int, str, int, list[int]]] = []
-    for together in _in_order(list(drafts), edges):
+    for together in in_order(list(drafts), edges):
         inside = set(together)
         level = 1 + max((levels[other] for each in together for other in edges[each] if other not in inside), default=0)
         levels |= dict.fromkeys(together, level)
@@ -112,7 +112,7 @@ def _identifiers(draft: Draft) -> Iterator[Thing]:
                 yield draft.map.resource, system, value
 
 
-def _in_order(numbers: Sequence[int], edges: Mapping[int, Iterable[int]]) -> Iterable[list[int]]:
+def in_order(numbers: Sequence[int], edges: Mapping[int, Iterable[int]]) -> Iterable[list[int]]:
     """Yield the strongly connected components, each after those that it has edges to (Tarjan's algorithm, without recursion)."""
     index: dict[int, int] = {}
     low: dict[int, int] = {}

@@ -41,7 +41,7 @@ _NOTES: Final = """\
 - **Identical PUTs.** The relay makes none: a resource that has its identifier is not put. So a server that makes a version
   of each PUT sees no echo either.
 - **Ids of digits alone.** HAPI refuses them on a PUT (`HAPI-0960`) and gives them out itself. The relay creates by POST
-  with If-None-Exist and never chooses an id.
+  with If-None-Exist; where it [forwards](forward.md) a POST, it chooses a UUID.
 - **Searches.** HAPI may answer from a cache for a minute; the relay asks with `Cache-Control: no-cache`, so that what was
   just made is found. It always searches by POST of a form. Medplum's router in memory does not find values with a bar in them.
 - **Numbers.** HAPI and Medplum rewrite some (`1e3`, `1.10`) when they come in. What the relay puts differs in `identifier`

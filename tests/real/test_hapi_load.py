@@ -57,7 +57,7 @@ async def test_a_load_gets_its_guids(tmp_path: Path, hapi_url: str, capsys: pyte
     """Patients and whole records: each mapped resource has exactly one GUID, that of its row, in its second version."""
     maps = {each.resource: each for each in shipped_maps().maps if each.identifier and each.identifier.writeback}
     async with (
-        real(tmp_path, hapi_url, retry_first="1s", retry_longest="5s") as it,
+        real(tmp_path, hapi_url, trust_sent_bodies="true", retry_first="1s", retry_longest="5s") as it,
         subscribed(it, f"[{','.join(maps)}]") as hook,
     ):
         began = time.perf_counter()

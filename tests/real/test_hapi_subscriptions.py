@@ -76,7 +76,7 @@ async def test_a_subscription_without_payload(tmp_path: Path, hapi_url: str) -> 
 
 
 async def test_a_deletion_is_told_where_hapi_is_asked_to(tmp_path: Path, hapi_url: str) -> None:
-    """With its extension for that HAPI sends DELETE; it is kept, and what is done with it is the map's to say."""
+    """With its extension for that HAPI sends DELETE: the server is asked whether it is so, and the row goes out of use."""
     fhir_id = f"sub-{uuid4().hex[:8]}"
     async with real(tmp_path, hapi_url) as it, subscribed(it) as hook:
         assert (await it.put(patient(fhir_id))).is_success
@@ -85,6 +85,8 @@ async def test_a_deletion_is_told_where_hapi_is_asked_to(tmp_path: Path, hapi_ur
         await hook.still(least=3)
         assert hook.sent[2] == f"DELETE /api/fhir-hook/Patient/{fhir_id}"
         assert hook.door.calls[2]["status"] == 202
+        assert (await it.row("contacts", fhir_id))["statecode"] == 1
+        assert (await it.fhir.get(f"Patient/{fhir_id}")).status_code == 410
 
 
 async def test_hapi_sends_again_what_was_not_taken(tmp_path: Path, hapi_url: str) -> None:

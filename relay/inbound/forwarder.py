@@ -1,0 +1,245 @@
+"""A bundle goes to the FHIR server before it goes to Dataverse, once, however often the way there is interrupted.
+
+What was asked is kept before each call and what was answered after it. Where an answer is lost, the next try reads what
+is there before it sends anything again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Final
+from urllib.parse import unquote_plus
+
+from relay.errors import Transient
+from relay.fhir.answers import Read, instant_of
+from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient
+from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
+from relay.inbound.entries import Incoming
+from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
+from relay.inbound.sent import SentBodies
+from relay.store import Store
+
+FORWARDS: Final = "relay-forwards"
+
+_CONFLICT: Final = 409
+_LASTING: Final = frozenset({401, 500})  # of a single entry: the server is there, and takes the others
+_TOKEN = re.compile(r"identifier=((?:[^|\\,$&]|\\.)+)\|((?:[^|\\,$&]|\\.)+)")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Progress:
+    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet."""
+
+    asked: dict[int, str] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
+
+    def dump(self) -> bytes:
+        said = {"asked": self.asked, "answers": {index: asdict(each) for index, each in self.answers.items()}}
+        return json.dumps(said).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> _Progress:
+        said = json.loads(data)
+        asked = {int(index): at for index, at in said["asked"].items()}
+        return cls(asked, {int(index): Answer(**each) for index, each in said["answers"].items()})
+
+
+class Forwarder:
+    """Sends bundles to the FHIR server and returns them as they are there."""
+
+    def __init__(self, fhir: FhirClient, store: Store, source_name: str, now: Callable[[], datetime]) -> None:
+        self._fhir = fhir
+        self._store = store
+        self._source_name = source_name
+        self._now = now
+
+    async def forward(self, job_id: str, incoming: Incoming, sent: SentBodies) -> Incoming:
+        """Carry out the bundle's interactions, as far as this job has not yet; returns it with the ids and versions answered.
+
+        Raises Transient when the server is away or busy; what is done by then is kept, and not done again.
+        """
+        if incoming.type not in FORWARDED:
+            return incoming
+        work = forwarding(incoming, sent, f"{self._source_name}/{job_id}")
+        if not work.interactions:
+            return forwarded(incoming, work, {})
+        kept = await self._store.get_blob(FORWARDS, job_id)
+        progress = _Progress.load(kept) if kept is not None else _Progress()
+
+        async def keep() -> None:
+            await self._store.put_blob(FORWARDS, job_id, progress.dump())
+
+        run = _Run(self._fhir, work, progress, keep=keep, now=self._now)
+        await run.settle_doubts()
+        await run.send()
+        await run.complete()
+        return forwarded(incoming, work, progress.answers)
+
+    async def forget(self, job_id: str) -> None:
+        """Drop what is kept of a job that is over."""
+        await self._store.delete_blob(FORWARDS, job_id)
+
+
+class _Run:
+    """One try of one job."""
+
+    def __init__(
+        self,
+        fhir: FhirClient,
+        work: Forwarding,
+        progress: _Progress,
+        *,
+        keep: Callable[[], Awaitable[None]],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`keep` stores the progress as it is then."""
+        self._fhir = fhir
+        self._work = work
+        self._progress = progress
+        self._keep = keep
+        self._now = now
+        self._busy: Transient | None = None
+
+    async def settle_doubts(self) -> None:
+        """Find out what became of the entries whose answer was lost.
+
+        A resource of an id we chose is there only if we made it; another one was put if it reads as it was sent. In a
+        transaction one that was made tells of all. One that reads otherwise, and was written since it was asked for, was
+        put and changed again, or changed and not put: it is not sent again, for that could take somebody's change back.
+        """
+        progress, work = self._progress, self._work
+        doubtful = [index for index in sorted(progress.asked.keys() - progress.answers) if index in work.interactions]
+        ids = work.ids(progress.answers)
+        asked = [each for index in doubtful if (each := work.ready(index, ids)).id and each.method == "PUT"]
+        if not asked:
+            return
+        reads = await self._read_all(asked)
+        there = [(each, read) for each, read in zip(asked, reads, strict=True) if read.status == OK]
+        made = work.kind == "transaction" and any(each.chosen for each, _ in there)
+        done = [(each, read) for each, read in there if made or each.chosen or same_content(each.text, read.text)]
+        changed = [each.index for each, read in there if (each, read) not in done and self._written_since(each, read)]
+        if work.kind == "transaction" and len(done) < len(doubtful) and not made:
+            done = []  # none of it was done, or all of it and somebody came after: it goes again as a whole, or not at all
+            changed = doubtful if changed else []
+        for each, read in done:
+            progress.answers[each.index] = Answer(OK, each.id, body=read.text)
+        progress.answers |= dict.fromkeys(changed, Answer(0, told=CHANGED))
+        log.info("of %d forwarded entries %d were found done, %d changed", len(doubtful), len(done), len(changed))
+
+    def _written_since(self, each: Interaction, read: Read) -> bool:
+        """Tell whether the resource was written after it was first asked for; not if the server does not say when."""
+        updated = _last_updated(read)
+        return bool(updated) and _time(updated) > _time(self._progress.asked[each.index])
+
+    async def _read_all(self, asked: Sequence[Interaction]) -> list[Read]:
+        """Read resources; raises Transient if the server has no time for one of them."""
+        reads = await self._fhir.read([(each.type, each.id) for each in asked])
+        for read in reads:
+            if read.status in BUSY:
+                message = f"the FHIR server answered {read.status} to a read"
+                raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+        return reads
+
+    async def send(self) -> None:
+        """Send what is not answered, call by call."""
+        progress, work = self._progress, self._work
+        pending = [index for index in sorted(work.interactions) if index not in progress.answers]
+        if pending:
+            most = await self._fhir.most_entries(len(pending), work.kind)
+            calls, too_large = chunks(work, pending, work.ids(progress.answers), most)
+            progress.answers |= dict.fromkeys(too_large, Answer(0, told=TOO_LARGE))
+            for call in calls:
+                await self._call(call)
+                if self._busy is not None:  # what comes after may refer to it
+                    break
+            await self._keep()
+        if self._busy is not None:
+            raise self._busy
+
+    async def complete(self) -> None:
+        """Read what the server found instead of making it, where its answer did not say what that is."""
+        progress, work = self._progress, self._work
+        for index, answer in progress.answers.items():
+            if answer.done and not answer.id and (each := work.interactions.get(index)) and each.method != "DELETE":
+                progress.answers[index] = replace(answer, id=await self._found(each))
+        found = [
+            replace(work.interactions[index], id=answer.id)
+            for index, answer in progress.answers.items()
+            if answer.status == OK and answer.id and not answer.body and work.interactions[index].method == "POST"
+        ]
+        for each, read in zip(found, await self._read_all(found), strict=True):
+            known = replace(progress.answers[each.index], body=read.text)
+            progress.answers[each.index] = known if read.status == OK else Answer(read.status)
+        if found:
+            await self._keep()
+
+    async def _call(self, call: Sequence[int]) -> None:
+        """Send one chunk, and halves of it where the server says that it is too much."""
+        progress, work = self._progress, self._work
+        ids = work.ids(progress.answers)
+        if work.kind == "batch":
+            lost = [index for index in call if work.lost(index, ids)]
+            progress.answers |= dict.fromkeys(lost, Answer(0, told=LOST))
+            call = [index for index in call if index not in lost]
+        if not call:
+            return
+        sent = [work.ready(index, ids) for index in call]
+        progress.asked = dict.fromkeys(call, self._now().isoformat()) | progress.asked
+        await self._keep()
+        try:
+            text, spans = await self._fhir.exchange(work.kind, [entry_text(each) for each in sent])
+        except BundleRefused as refused:
+            await self._refused(call, sent, refused)
+            return
+        for each, span in zip(sent, spans, strict=True):
+            self._take(each, answer_of(text, span, each))
+
+    async def _refused(self, call: Sequence[int], sent: Sequence[Interaction], refused: BundleRefused) -> None:
+        if self._work.kind == "batch" and len(call) > 1 and refused.status in TOO_MUCH:
+            middle = len(call) // 2
+            await self._call(call[:middle])
+            await self._call(call[middle:])
+            return
+        if self._work.kind == "transaction" and refused.status == _CONFLICT and not any(map(_may_conflict, sent)):
+            raise Transient("the FHIR server could not do a transaction now", code="fhir-409")  # a deadlock, or a lock
+        told = refusal_of(refused.outcome)
+        answer = Answer(refused.status, told=told, whole=self._work.kind == "batch" or not told)
+        self._progress.answers |= dict.fromkeys(call, answer)
+
+    def _take(self, each: Interaction, answer: Answer) -> None:
+        """Take an answer, unless it says that the entry's time has not come: then what is done of the others is kept first."""
+        busy = answer.status in BUSY - _LASTING or (answer.status == _CONFLICT and not _may_conflict(each))
+        if busy:
+            self._busy = Transient(f"the FHIR server answered {answer.status}", code=f"fhir-{answer.status}")
+        else:
+            self._progress.answers[each.index] = answer
+
+    async def _found(self, each: Interaction) -> str:
+        """Return the id of the resource that a condition means, empty where that is not to be had by a search for it."""
+        match = _TOKEN.fullmatch(unquote_plus(each.if_none_exist or each.condition))
+        if match is None:
+            return ""
+        system, value = (re.sub(r"\\(.)", r"\1", part) for part in match.groups())
+        found = await self._fhir.search(each.type, [(system, value)])
+        return "" if found.several or not found.hits else found.hits[0].id
+
+
+def _last_updated(read: Read) -> str:
+    meta = json.loads(read.text).get("meta")
+    return instant_of(meta.get("lastUpdated")) if isinstance(meta, dict) else ""
+
+
+def _time(instant: str) -> datetime:
+    return datetime.fromisoformat(instant)
+
+
+def _may_conflict(each: Interaction) -> bool:
+    """Tell whether 409 is an answer to what was asked, and not to when."""
+    return each.guarded or each.method == "DELETE"
