@@ -141,6 +141,22 @@ async def test_a_deletion_becomes_a_deletion(tmp_path: Path) -> None:
         assert [(each.key, each.op, each.version) for each in kept] == [(("Patient", "p1"), "delete", "2")]
 
 
+async def test_a_deletion_reaches_the_row(tmp_path: Path) -> None:
+    """What is deleted between two polls is out of use in Dataverse after the second."""
+    async with world(tmp_path) as it:
+        on_clock(it)
+        await poll(it)
+        await it.put(patient())
+        await poll(it)
+        await it.settle()
+        later(it, minutes=1)
+        await it.fhir_http.delete("/Patient/p1")
+        await poll(it)
+        await it.settle()
+        assert [row["statecode"] for row in await it.rows("contacts")] == [1]
+        assert await it.dead() == []
+
+
 async def _noted(kept: list[Any], changes: Any) -> str:
     kept += changes
     return ""
