@@ -16,13 +16,14 @@ from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Termin
 from relay.inbound.carry import Carrier, Progress
 from relay.inbound.catch_up import CatchUp, Searcher
 from relay.inbound.change import Change, dump_changes, load_changes
+from relay.inbound.file_jobs import FileJobs, Hands
 from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
-from relay.inbound.files import FileRun, is_lines
+from relay.inbound.files import is_lines
 from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
-from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
+from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, PAYLOADS, QUEUE, Job, dump_job, load_job, shortened
 from relay.inbound.limits import check_headers, read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
@@ -33,8 +34,6 @@ from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Meter, metered
 
-QUEUE = "inbound"
-PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
@@ -87,6 +86,8 @@ class Inbound:
         self._now = now
         self._new_id = new_id
         self._backoff = backoff or Backoff.of(settings)
+        hands = Hands(self._carry_window, self._remember, self._bury, self._put_off)
+        self._files = FileJobs(settings, store, hands, now=now, backoff=self._backoff)
 
     # --- by HTTP
 
@@ -219,10 +220,7 @@ class Inbound:
         job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=forward)
         if await self._outcome(job.id) is not None:
             return job.id
-        if is_lines(name) and len(data) > self._settings.max_file_bytes:
-            refused = Refused(f"more than {self._settings.max_file_bytes} bytes", code="too-large", status=413)
-            await self._remember(job, await self._run(job).outcome(job.tag, refused))
-        elif not is_lines(name) or not await self._run(job).load():  # a file that has begun has its message
+        if not is_lines(name) or await self._files.is_new(job, len(data)):
             await self._keep(job, data)
             await self._store.send(QUEUE, dump_job(job))
         return job.id
@@ -244,7 +242,7 @@ class Inbound:
             await self._drop_payload(job)
             return
         if is_lines(job.name):
-            await self._work_file(job)
+            await self._files.work(job)
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
@@ -274,62 +272,6 @@ class Inbound:
             await self._give_up(job.after(meter), body, error, progress)
         await self._drop_payload(job)
 
-    async def _work_file(self, job: Job) -> None:
-        """Carry out windows of an NDJSON file; what is left of it is another message's."""
-        if await self._store.read_blob(PAYLOADS, job.id, 0, 1) is None:
-            return  # carried out already, and its outcome has expired
-        run = self._run(job)
-        await run.load()
-        error: RelayError | None = None
-        try:
-            if (delay := await run.go()) is not None:
-                await self._store.send(QUEUE, dump_job(self._anew(job)), delay=delay)
-                return
-        except StoreUnavailable:
-            raise
-        except Refused as refused:
-            error = refused
-        except Transient as away:
-            if await self._put_off(self._anew(job) if run.moved else job, away):
-                return
-            error = await self._bury_file(job, away)
-        except Terminal as terminal:
-            error = await self._bury_file(job, terminal)
-        await self._finish_file(job, run, error)
-
-    async def _finish_file(self, job: Job, run: FileRun, error: RelayError | None) -> None:
-        outcome = await run.outcome(job.tag, error)
-        await self._remember(job, outcome)
-        log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
-        await run.close()
-        await self._drop_payload(job)
-
-    def _run(self, job: Job) -> FileRun:
-        async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
-            # Each window has a tag of its own: what is open of one must not hide what is open of another.
-            window = replace(job, id=f"{job.id}-{number}")
-            return await self._carry_out(window, incoming, None, meter, Progress())
-
-        return FileRun(
-            job.id,
-            job.name,
-            PAYLOADS,
-            settings=self._settings,
-            store=self._store,
-            carry=carry,
-            now=self._now,
-            backoff=self._backoff,
-        )
-
-    def _anew(self, job: Job) -> Job:
-        """Return the message that goes on with a file of which something was done."""
-        return replace(job, attempt=0, turned=0, first=self._now().isoformat())
-
-    async def _bury_file(self, job: Job, error: RelayError) -> RelayError:
-        """Name a file whose rest cannot be carried out for a person; it stays where it was dropped, so it is not copied."""
-        await self._bury(job, b"", error.code)
-        return error
-
     async def _put_off(self, job: Job, error: Transient) -> bool:
         """Put a job back on the queue; False when it was tried for long enough."""
         if self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
@@ -346,9 +288,7 @@ class Inbound:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
             return
         if is_lines(job.name) and await self._outcome(job.id) is None:
-            await (run := self._run(job)).load()
-            error = await self._bury_file(job, Terminal("the file failed at every try", code="poison"))
-            await self._finish_file(job, run, error)
+            await self._files.drain(job)
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
@@ -447,6 +387,9 @@ class Inbound:
         await self._ledger.finish(job.tag, carried.open)
         await self._written.put(job.id, self._now(), progress.written)
         return carried.reports
+
+    async def _carry_window(self, job: Job, incoming: Incoming, meter: Meter) -> list[Report]:
+        return await self._carry_out(job, incoming, None, meter, Progress())
 
     async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
