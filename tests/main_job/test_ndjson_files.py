@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devstack.control import Fault
-from relay.inbound.service import PAYLOADS
+from relay.inbound.jobs import PAYLOADS
 from support.mishaps import Kill, Wire
 from support.samples import encounter, patient
 from support.state import state
