@@ -13,6 +13,7 @@ from relay.mapping.load import load_maps
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, carried, removed, replaced, state, told, version
+from support.refusals import refuses
 from support.samples import bundle, encounter, patient, results
 from support.users import saves
 from support.world import URN, World, world
@@ -276,3 +277,15 @@ def test_others_have_the_default(tmp_path: Path) -> None:
     """Every other map deactivates rows of what was deleted."""
     (entity_map,) = load_maps(maps_folder(tmp_path, PRACTITIONER))
     assert (entity_map.deletes, entity_map.merges, entity_map.merged_into) == ("deactivate", "deactivate", "")
+
+
+async def test_a_refused_merge_leaves_no_tombstone(tmp_path: Path) -> None:
+    """A row that Dataverse would not take out of use is in use, and if a user takes it out, it is the user's doing."""
+    async with world(tmp_path, maps=maps(tmp_path)) as it:
+        await send(it, patient("p1"), patient("p2"))
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
+        outcome = await send(it, replaced("p1", "p2"), status=422)
+        assert told(outcome) == [("failed", ["dataverse-0x80040220"])]
+        assert await it.store.list_rows(TABLE) == []
+        await send(it, replaced("p1", "p2"))
+        assert await state(it) == {"p1": 1, "p2": 0}
