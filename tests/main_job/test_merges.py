@@ -241,6 +241,19 @@ async def test_an_identifier_that_both_have_means_the_survivor(tmp_path: Path) -
         assert made["_msemr_encounterpatientidentifier_value"] == SURVIVOR
 
 
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_an_identifier_that_both_have_in_one_bundle(tmp_path: Path, backwards: bool) -> None:
+    """Sent together, loser and survivor, what refers to the identifier that both have means the survivor."""
+    async with world(tmp_path) as it:
+        shared = {"system": "https://site.example/0", "value": "p1-0"}
+        pair = [replaced("p1", "p2"), patient("p2", identifier=[shared])]
+        visit = encounter(subject="Patient?identifier=https://site.example/0|p1-0")
+        await it.put(*pair)
+        await carried(it, bundle(*(reversed(pair) if backwards else pair), visit, method="POST"))
+        (made,) = await it.rows("msemr_encounters")
+        assert made["_msemr_encounterpatientidentifier_value"] == SURVIVOR
+
+
 REFUSED = {
     "masterid": ("merged_into: masterid", "masterid is written by Dataverse alone"),
     "no-lookup": ("merged_into: lastname", "lastname is no lookup to contact (valid: msemr_contact1, "),
