@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from relay.inbound.entries import Entry, Incoming
 from relay.mapping.model import ByFhirId, ByIdentifier, Resolve
+from relay.mapping.translate import is_replaced
 
 _LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _VERSION = re.compile(r"/_history/[A-Za-z0-9\-.]{1,64}\Z")
@@ -163,16 +164,22 @@ def _by_id(key: Key) -> ByFhirId | None:
 
 
 def _identifiers(entries: tuple[Entry, ...]) -> dict[tuple[str, str, str], Key]:
-    """Index the resources of a bundle by type, system and value; two resources with one identifier are ambiguous."""
+    """Index the resources of a bundle by type, system and value; two resources with one identifier are ambiguous.
+
+    Of one that another replaces and the other, which may have got its identifiers, the other is meant.
+    """
     found: dict[tuple[str, str, str], Key] = {}
+    replaced: dict[tuple[str, str, str], Key] = {}
     for entry in entries:
         if entry.skip or not entry.key or entry.sent is None:
             continue
-        listed = (entry.resource or {}).get("identifier")
+        resource = entry.resource or {}
+        into = replaced if is_replaced(resource) else found
+        listed = resource.get("identifier")
         for identifier in listed if isinstance(listed, list) else [listed]:
             system = identifier.get("system") if isinstance(identifier, dict) else None
             value = identifier.get("value") if isinstance(identifier, dict) else None
             if isinstance(system, str) and isinstance(value, str):
                 name = (entry.key[0], system, value)
-                found[name] = entry.key if found.get(name, entry.key) == entry.key else _AMBIGUOUS
-    return found
+                into[name] = entry.key if into.get(name, entry.key) == entry.key else _AMBIGUOUS
+    return replaced | found
