@@ -261,6 +261,21 @@ async def test_a_put_that_guards_itself(tmp_path: Path) -> None:
         assert [it.versions("Patient/a"), it.versions("Patient/b")] == [1, 1]
 
 
+async def test_what_does_not_go(tmp_path: Path) -> None:
+    """Reads are passed over, operations and deletions of nobody fail, and the server sees none of them."""
+    operation = new(patient())
+    operation["request"]["url"] = "Patient/$validate"
+    read = {"request": {"method": "GET", "url": "Patient/p1"}}
+    nobody = {"request": {"method": "DELETE", "url": "Patient"}}
+    async with world(tmp_path, forward=True) as it:
+        sent = {"resourceType": "Bundle", "type": "batch", "entry": [operation, read, nobody]}
+        reply = await it.post({**sent, "entry": [*sent["entry"], new(organization())]})
+        assert reply.body is not None
+        assert [each["result"] for each in reply.body["entries"]] == ["failed", "skipped", "failed", "created"]
+        assert reply.body["entries"][0]["issues"][0]["code"] == "unsupported"
+        assert [each.partition("/")[0] for each in it.newest()] == ["Organization"]
+
+
 # --- conditions
 
 
