@@ -12,7 +12,8 @@ from typing import Any
 
 from figures import ROOT, Figure, skipped
 
-from devstack.azurite import AzuriteError, azurite
+from devstack import azurite
+from relay.errors import Terminal
 
 RUNS = 9
 
@@ -46,9 +47,9 @@ def run() -> Iterator[Figure]:
         yield _figure(name, program, {})
     name = "cold_first_event_azure"
     try:
-        with azurite() as connection:
+        with azurite.running() as connection:
             yield _figure(name, _EVENT, {"AzureWebJobsStorage": connection, "RELAY_STORE": ""})
-    except AzuriteError as error:
+    except Terminal as error:
         yield skipped(name, "ms", str(error))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import signal
 import subprocess
+import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +71,19 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     process.stdout.close()
+
+
+def until_stopped(program: str, running: Callable[..., AbstractContextManager[str]]) -> int:
+    """Run a server as a command: one line says where it is, SIGINT or SIGTERM stops it; 1 when it cannot start."""
+    parser = argparse.ArgumentParser(prog=f"python -m {program}")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 picks a free one (default: %(default)s)")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt), running(port=options.port) as address:
+            print(address, flush=True)  # noqa: T201 - a command prints
+            signal.pause()
+    except Terminal as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints
+        return 1
+    return 0

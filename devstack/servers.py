@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 
-from devstack import hapi, medplum
+from devstack import azurite, hapi, medplum
 from relay.errors import Terminal
 
-SERVERS = {"HAPI FHIR JPA": hapi, "@medplum/fhir-router": medplum}
+SERVERS = {"HAPI FHIR JPA": hapi, "@medplum/fhir-router": medplum, "Azurite": azurite}
 
 
 def main() -> int:

@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
@@ -21,6 +21,7 @@ from relay.store import Store
 from relay.store.agreed import Agreed
 from relay.store.ledger import PREFIX, Ledger
 from relay.store.open import open_store
+from relay.store.tombstones import Tombstones
 from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Pseudonyms
@@ -30,10 +31,15 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
 
     from relay.dataverse.client import DataverseClient
     from relay.dataverse.lanes import Lanes
-    from relay.fhir.client import FhirClient
+    from relay.fhir.client import FhirClient, Read
+    from relay.inbound.event_grid import FhirEvents
     from relay.inbound.gate import Gate
+    from relay.inbound.heard import Heard
+    from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
+    from relay.inbound.poll import Poller
+    from relay.inbound.pubsub import Certificates, PubSub
     from relay.inbound.service import Inbound
     from relay.live_maps import LiveMaps
     from relay.mapping.load import MapSet
@@ -58,6 +64,7 @@ class Seams:
 
     dataverse: httpx.AsyncBaseTransport | None = None
     fhir: httpx.AsyncBaseTransport | None = None
+    google: httpx.AsyncBaseTransport | None = None
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
@@ -74,6 +81,7 @@ class Relay:
         self.pseudonyms = Pseudonyms(settings.log_key.get_secret_value())
         self.ledger = Ledger(self.store, self.pseudonyms, self.seams.now)
         self.agreed = Agreed(self.store, self.pseudonyms)
+        self.tombstones = Tombstones(self.store, self.pseudonyms)
         self.written = WrittenColumns(self.store, self.pseudonyms)
         self.dead_letters = DeadLetters(self.store, self.pseudonyms, self.seams.now)
         self._backoff = Backoff(settings.retry_first, settings.retry_longest, settings.retry_for, self.seams.draw)
@@ -106,7 +114,17 @@ class Relay:
         return maps
 
     def _forget_maps(self) -> None:
-        for part in ("maps", "writebacks", "inbound", "upserts", "retriever"):
+        for part in (
+            "maps",
+            "writebacks",
+            "inbound",
+            "hook",
+            "fhir_events",
+            "pubsub",
+            "poller",
+            "upserts",
+            "retriever",
+        ):
             self.__dict__.pop(part, None)
 
     @cached_property
@@ -245,6 +263,55 @@ class Relay:
         return self._inbound(self.settings)
 
     @cached_property
+    def hook(self) -> Hook:
+        """The endpoint of FHIR Subscriptions."""
+        from relay.inbound.hook import Hook
+
+        return Hook(self.inbound, self._heard, self.settings, gate=self._gate, now=self.seams.now)
+
+    @cached_property
+    def _heard(self) -> Heard:
+        """What each Subscription has told so far."""
+        from relay.inbound.heard import Heard
+
+        return Heard(self.store, self.pseudonyms, self.seams.now)
+
+    @cached_property
+    def fhir_events(self) -> FhirEvents:
+        """Events of Azure Health Data Services."""
+        from relay.inbound.event_grid import FhirEvents
+
+        return FhirEvents(self.inbound, self.settings)
+
+    @cached_property
+    def pubsub(self) -> PubSub:
+        """Google's notifications."""
+        from relay.inbound.pubsub import PubSub
+
+        return PubSub(self.inbound, self.settings, self._certificates)
+
+    @cached_property
+    def _certificates(self) -> Certificates:
+        from relay.inbound.pubsub import Certificates
+
+        return Certificates(self.seams.google, self.seams.clock)
+
+    @cached_property
+    def poller(self) -> Poller:
+        """What asks the FHIR server for changes."""
+        from relay.inbound.poll import Poller
+
+        return Poller(
+            self.fhir,
+            self.inbound,
+            self.store,
+            self.settings,
+            types=lambda: [each.resource for each in self.maps],
+            pseudonyms=self.pseudonyms,
+            now=self.seams.now,
+        )
+
+    @cached_property
     def upserts(self) -> Upserts:
         """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
         from relay.inbound.msind import Upserts
@@ -262,7 +329,9 @@ class Relay:
 
     def _inbound(self, settings: Settings, *, maybe_on_server: bool = False) -> Inbound:
         from relay.inbound.carry import Carrier
+        from relay.inbound.catch_up import Searcher
         from relay.inbound.forwarder import Forwarder
+        from relay.inbound.gather import Gatherer
         from relay.inbound.service import Inbound
 
         @cache
@@ -273,6 +342,9 @@ class Relay:
                 self.dataverse,
                 self.writebacks.make,
                 self.agreed,
+                read=self.fhir.read,
+                tombstones=self.tombstones,
+                now=self.seams.now,
                 lanes=self.lanes,
                 nudge=self.writebacks.nudge,
                 rename=self._rename,
@@ -280,11 +352,16 @@ class Relay:
                 maybe_on_server=maybe_on_server,
             )
 
+        async def read(ids: Sequence[tuple[str, str]]) -> list[Read]:
+            return await self.fhir.read(ids)
+
         return Inbound(
             settings,
             self.store,
             carrier=carrier,
+            gatherer=Gatherer(read, lambda: self.maps, settings),
             forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name, self.seams.now),
+            searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
             dead_letters=self.dead_letters,
@@ -334,8 +411,10 @@ class Relay:
         """Delete what is past its retention and return how many things went."""
         before = self.seams.now() - timedelta(days=self.settings.retention_days)
         gone = await self.inbound.expire(before)
+        gone += await self._heard.expire(before)
         gone += await self.ledger.expire(before)
         gone += await self.written.expire(before)
+        gone += await self.tombstones.expire(before)
         return gone + await self.dead_letters.expire(before)
 
     async def ready(self) -> Mapping[str, str]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import os
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass, field
+from datetime import UTC
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +24,9 @@ import httpx
 
 from relay.errors import SettingsError, Transient, Unsupported
 from relay.settings import Settings
+
+GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
+"""What Google Cloud Healthcare asks of a token."""
 
 _MARGIN: Final = 300.0
 _DEFAULT_LIFETIME: Final = 300.0
@@ -52,7 +59,7 @@ def dataverse_auth(settings: Settings) -> httpx.Auth | None:
 def fhir_auth(settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None) -> httpx.Auth | None:
     """Return how to sign in to the FHIR server, None for `none`; `transport` carries the client_credentials call.
 
-    Raises SettingsError naming what is missing, and Unsupported for `google`.
+    Raises SettingsError naming what is missing.
     """
     match settings.fhir_auth:
         case "none":
@@ -71,10 +78,8 @@ def fhir_auth(settings: Settings, *, transport: httpx.AsyncBaseTransport | None 
                 raise SettingsError("RELAY_FHIR_HEADER must read `Name: value` (RELAY_FHIR_AUTH is header)")
             return HeaderAuth(match[1], match[2])
         case "google":
-            raise Unsupported(
-                "RELAY_FHIR_AUTH google (Google service accounts) is not supported "
-                "(valid: none, entra, client_credentials, header)"
-            )
+            _origin("RELAY_FHIR_URL", settings.fhir_url)
+            return BearerAuth(_Google(settings.google_credentials.get_secret_value(), settings.fhir_scope))
 
 
 class BearerAuth(httpx.Auth):
@@ -280,6 +285,71 @@ class _AppRegistration:
             why = "RELAY_TENANT_ID is not a tenant, or the key of RELAY_CLIENT_CERTIFICATE cannot be used"
             raise _not_signed_in("Entra", why) from None
         return _read_token("Entra", answer, began)
+
+
+def need_google(reason: str) -> None:
+    """Raise SettingsError unless the optional package google-auth is there."""
+    if find_spec("google") is None or find_spec("google.auth") is None:
+        message = (
+            f"{reason} needs the package google-auth: pip install 'relay[google]', in Azure a line in requirements.txt"
+        )
+        raise SettingsError(message)
+
+
+class _Google:
+    """Gets tokens from google-auth: of a service account, of another provider's identity, or as the machine is set up."""
+
+    def __init__(self, given: str, scope: str) -> None:
+        """Check what is `given`: JSON or the path of a JSON file; empty for application default credentials."""
+        need_google("RELAY_FHIR_AUTH google")
+        self._scopes = [scope or GOOGLE_SCOPE]
+        self._info = _google_info(given) if given else None
+        self._credentials: Any = self._make(self._info) if self._info is not None else None
+
+    async def __call__(self, fresh: bool) -> Token:  # noqa: ARG002 - each call asks Google, so each is fresh
+        return await asyncio.to_thread(self._get)
+
+    def _get(self) -> Token:
+        import google.auth
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+
+        try:
+            if self._credentials is None:
+                self._credentials, _ = google.auth.default(scopes=self._scopes)
+            self._credentials.refresh(partial(Request(), timeout=_TIMEOUT))
+        except GoogleAuthError as error:  # its text can hold what the other side answered
+            raise _not_signed_in("Google", type(error).__name__) from None
+        ends = self._credentials.expiry.replace(tzinfo=UTC).timestamp()  # Google keeps it in UTC, without saying so
+        return Token(self._credentials.token, ends)
+
+    def _make(self, info: dict[str, Any]) -> Any:
+        from google.auth import identity_pool
+        from google.auth.exceptions import GoogleAuthError
+        from google.oauth2 import service_account
+
+        makers: dict[str, Callable[..., Any]] = {
+            "service_account": service_account.Credentials.from_service_account_info,
+            "external_account": identity_pool.Credentials.from_info,
+        }
+        make = makers.get(str(info.get("type")))
+        if make is None:
+            raise SettingsError(f"RELAY_GOOGLE_CREDENTIALS has an unknown type (valid: {', '.join(makers)})")
+        try:
+            return make(info, scopes=self._scopes)
+        except (GoogleAuthError, ValueError, TypeError):
+            raise SettingsError("RELAY_GOOGLE_CREDENTIALS is incomplete, or its key cannot be used") from None
+
+
+def _google_info(given: str) -> dict[str, Any]:
+    try:
+        text = given if given.lstrip().startswith("{") else Path(given).read_text(encoding="utf-8")
+        info = json.loads(text)
+    except (OSError, ValueError):
+        info = None
+    if not isinstance(info, dict):
+        raise SettingsError("RELAY_GOOGLE_CREDENTIALS is neither JSON nor the path of a JSON file")
+    return info
 
 
 def _client_credentials(settings: Settings, transport: httpx.AsyncBaseTransport | None) -> Fetch:

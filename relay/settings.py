@@ -25,6 +25,16 @@ def _duration(value: object) -> object:
     return value
 
 
+SCHEDULE = r"\S+(?: \S+){5}"
+"""A schedule of a timer: seconds, minutes, hours, days, months, days of the week."""
+
+
+def read_blob_source(value: str) -> str:
+    """Return the source of blobs in its own spelling: `EventGrid`, as bindings have it, is `event-grid`."""
+    word = value.strip().lower()
+    return "event-grid" if word == "eventgrid" else word
+
+
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
@@ -90,6 +100,10 @@ class Settings(BaseSettings):
     retry_for: Duration = Field(timedelta(hours=24), description="How long a transient failure is retried")
     retry_first: Duration = Field(timedelta(seconds=5), description="The first delay between two tries; it doubles")
     retry_longest: Duration = Field(timedelta(minutes=15), description="The longest delay between two tries")
+    references_for: Duration = Field(
+        timedelta(minutes=15),
+        description="How long lines of an NDJSON file are tried again that refer to what has no row yet",
+    )
     inline_wait: Duration = Field(
         timedelta(seconds=60), description="How long an event waits for the inline write-back of the same row"
     )
@@ -97,8 +111,21 @@ class Settings(BaseSettings):
         timedelta(minutes=5), description="When a synchronous request that never ended is taken up by the worker"
     )
     retention_days: int = Field(30, ge=1, description="Days that outcomes and dead letters are kept")
-    blob_source: Literal["polling", "eventgrid"] = Field(
+    blob_source: Annotated[Literal["polling", "event-grid"], BeforeValidator(read_blob_source)] = Field(
         "polling", description="What announces blobs: polling, or Event Grid (Flex Consumption)"
+    )
+
+    # how changes are heard of
+    pubsub_audience: str = Field("", description="Audience of Google's push tokens, as the subscription has it")
+    pubsub_email: str = Field("", description="Service account of Google's push tokens, as the subscription has it")
+    poll: str = Field(
+        "",
+        pattern=rf"^(?:{SCHEDULE})?$",
+        description="When the FHIR server is asked for changes, in six fields such as `0 */5 * * * *`; empty: never",
+    )
+    poll_overlap: Duration = Field(
+        timedelta(minutes=5),
+        description="How far back from where polling was it asks again, for versions that come late",
     )
 
     # limits of what is taken in
@@ -107,6 +134,16 @@ class Settings(BaseSettings):
     max_depth: int = Field(100, ge=1, description="Deepest nesting of JSON")
     max_entries: int = Field(5000, ge=1, description="Most entries in a bundle")
     max_string: int = Field(1024 * 1024, ge=1, description="Longest string in a bundle, in characters")
+    max_file_bytes: int = Field(
+        512 * 1024 * 1024, ge=1, description="Largest NDJSON file, as it is dropped: the host hands it over whole"
+    )
+    max_lines: int = Field(5_000_000, ge=1, description="Most lines of an NDJSON file")
+    max_line_bytes: int = Field(8 * 1024 * 1024, ge=1, description="Longest line of an NDJSON file")
+    file_window_bytes: int = Field(
+        4 * 1024 * 1024,
+        ge=1,
+        description="Most bytes of an NDJSON file that are worked on at once; a longer line goes alone",
+    )
     work_bytes: int = Field(
         12 * 1024 * 1024,
         ge=1,
@@ -142,11 +179,17 @@ class Settings(BaseSettings):
     client_id: str = Field("", description="Client id of the app registration, or of a user-assigned identity")
     client_secret: SecretStr = Field(SecretStr(""), description="Secret of the app registration")
     client_certificate: str = Field("", description="Path of a PEM file with key and certificate")
-    fhir_scope: str = Field("", description="Scope asked for; empty means <fhir_url>/.default")
+    fhir_scope: str = Field(
+        "", description="Scope asked for; empty means <fhir_url>/.default, with google its cloud-platform scope"
+    )
     fhir_token_url: str = Field("", description="Token endpoint (client_credentials)")
     fhir_client_id: str = Field("", description="Client id at that endpoint (client_credentials)")
     fhir_client_secret: SecretStr = Field(SecretStr(""), description="Its secret (client_credentials)")
     fhir_header: SecretStr = Field(SecretStr(""), description="`Name: value` sent with each request (header)")
+    google_credentials: SecretStr = Field(
+        SecretStr(""),
+        description="JSON of a Google service account or external account, or the path of its file (google); empty: application default credentials",
+    )
     log_key: SecretStr = Field(
         SecretStr(""),
         description="Key of the HMACs that stand for ids in logs and tables; empty: a new one per process",

@@ -55,7 +55,7 @@ def medplum_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def azurite() -> Iterator[str]:
     """Run Azurite for the tests that are marked `real`, and give its connection string."""
-    from devstack.azurite import azurite
+    from devstack import azurite as server
 
-    with azurite() as connection:
+    with server.running() as connection:
         yield connection

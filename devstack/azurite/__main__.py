@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from contextlib import suppress
 
-from devstack.azurite import AzuriteError, azurite
-
-
-def main() -> int:
-    """Print the connection string once all three services listen, and stop on SIGINT or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with suppress(KeyboardInterrupt), azurite() as connection:
-            print(connection, flush=True)  # noqa: T201 - a command prints
-            signal.pause()
-    except AzuriteError as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a command prints
-        return 1
-    return 0
-
+from devstack import azurite
+from devstack.child import until_stopped
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_stopped("devstack.azurite", azurite.running))

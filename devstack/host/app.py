@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,7 @@ class Host:
     async def invoke(self, name: str, text: str = "") -> None:
         """Run a function by name: a queue function on the text, a blob function on the blob `container/name`.
 
-        A timer function takes no text. FunctionFailed when it raises, NotServed or HostError when it cannot run.
+        An Event Grid function runs on the text as one event (JSON); a timer function takes no text. FunctionFailed when it raises, NotServed or HostError when it cannot run.
         """
         function = next((each for each in self.functions if each.name == name), None)
         if function is None:
@@ -145,12 +146,24 @@ class Host:
             await self._timers[name].invoke()
         elif function.kind == "queueTrigger":
             await self.run(function, Proto(string=text), metadata={"QueueTrigger": Proto(string=text)})
+        elif function.kind == "eventGridTrigger":
+            try:
+                json.loads(text)
+            except ValueError:
+                raise HostError(f"{name}: the input is no event in JSON") from None
+            await self.run(function, Proto(json=text))
         else:
             blob = text.removeprefix(function.trigger["path"].partition("/")[0] + "/")
             found = await self._watchers[name].read(blob)
             if found is None:
                 raise HostError(f"{name}: no blob {text!r}")
             await self.run(function, Proto(bytes=found[0]), metadata=found[1])
+
+    async def announce(self, function: Function, container: str, name: str) -> None:
+        """Queue a blob that Event Grid tells of; one of another container is passed over."""
+        watcher = self._watchers[function.name]
+        if watcher.owns(container):
+            await watcher.announce(name)
 
     def start_by_name(self, function: Function, text: str) -> None:
         """Run a function by name in the background; its failure is logged."""

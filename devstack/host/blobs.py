@@ -71,6 +71,7 @@ class BlobWatcher:
         policy: Policy,
         work: Callable[[bytes, dict[str, Proto]], Awaitable[None]],
     ) -> None:
+        """Make one; where Event Grid announces the function's blobs it never looks, and `announce` is the only way in."""
         self._function = function
         self._path = path
         self._store = store
@@ -84,15 +85,15 @@ class BlobWatcher:
     @property
     def busy(self) -> bool:
         """Whether the last look saw a blob that it has yet to announce, or there was no look yet."""
-        return not self._settled
+        return not self._settled and not self._function.announced
 
     async def pending(self) -> bool:
         """Tell whether the container holds a blob that was not announced yet."""
-        return bool(await self._fresh())
+        return not self._function.announced and bool(await self._fresh())
 
     async def look(self) -> int:
         """Look once; announce what is as it was at the last look, and return how many blobs that were."""
-        fresh = await self._fresh()
+        fresh = {} if self._function.announced else await self._fresh()
         count = 0
         for name, etag in fresh.items():
             if self._last.get(name) == etag:
@@ -128,6 +129,16 @@ class BlobWatcher:
             "Properties": Proto(json=json.dumps(properties)),
             "Metadata": Proto(json="{}"),
         }
+
+    async def announce(self, name: str) -> None:
+        """Queue a blob that somebody tells of, if it is there and the path is its own; one told of twice is queued twice."""
+        info = await self._store.find_blob(self._path.container, name)
+        if info is not None and self._path.match(name) is not None:
+            await self._announce(name, info.etag)
+
+    def owns(self, container: str) -> bool:
+        """Tell whether the path is of this container."""
+        return container == self._path.container
 
     async def _fresh(self) -> dict[str, str]:
         """List the blobs that are ours and new, or changed since they were announced."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-TRIGGERS = ("httpTrigger", "queueTrigger", "blobTrigger", "timerTrigger")
+TRIGGERS = ("httpTrigger", "queueTrigger", "blobTrigger", "timerTrigger", "eventGridTrigger")
 """Triggers that this host serves."""
 
 OUTPUTS = ("http", "queue")
@@ -64,12 +64,15 @@ class Function:
         return {each["name"]: each for each in self.bindings if each["direction"].upper() == "OUT"}
 
     @property
+    def announced(self) -> bool:
+        """Whether Event Grid tells a blob function of its blobs, so that nobody looks for them."""
+        return str(self.trigger.get("source", "")).lower() == "eventgrid"
+
+    @property
     def unserved(self) -> str:
         """Name what this host cannot do for the function; empty when it can run it."""
         if self.kind not in TRIGGERS:
             return f"{self.kind} is not served by the development host (served: {', '.join(TRIGGERS)})"
-        if str(self.trigger.get("source", "")).lower() == "eventgrid":
-            return "blobTrigger with source EventGrid is not served by the development host (served: polling)"
         for each in self.bindings:
             if each is self.trigger:
                 continue

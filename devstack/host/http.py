@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote
 
 from devstack.host.admin import Admin, Backend
@@ -15,6 +15,7 @@ from devstack.host.function import Function
 from devstack.host.keys import Keys
 from devstack.host.protos import Message
 from devstack.host.routes import Route, find
+from devstack.host.webhooks import Receiver, Webhooks
 
 LARGEST_BODY = 100 * 1024 * 1024
 """Bytes of a request body that the platform takes."""
@@ -26,14 +27,19 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 _log = logging.getLogger(__name__)
 
 
+class HttpBackend(Backend, Receiver, Protocol):
+    """What the HTTP side needs of the host."""
+
+
 class Http:
     """An ASGI app; it never raises for what a function does."""
 
-    def __init__(self, backend: Backend, routes: list[Route], keys: Keys) -> None:
+    def __init__(self, backend: HttpBackend, routes: list[Route], keys: Keys) -> None:
         self._backend = backend
         self._routes = routes
         self._keys = keys
         self._admin = Admin(backend)
+        self._webhooks = Webhooks(backend)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; lifespan events are acknowledged, websockets closed."""
@@ -45,14 +51,17 @@ class Http:
             answer = await self._answer(scope, receive)
             await _send(send, answer, scope["method"])
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:  # noqa: PLR0911 - one for each way to refuse
         headers, query = _headers(scope), _query(scope)
         given = headers.get("x-functions-key"), query.get("code")
         path = _raw_path(scope)
         if path == "/admin" or path.startswith(("/admin/", "/runtime/")):
             if refused := self._keys.refusal("admin", "", *given):
                 return Answer(refused)
-            return self._admin.answer(scope["method"], path, await _read(receive, headers) or b"")
+            sent = await _read(receive, headers) or b""
+            if self._webhooks.serves(path):
+                return await self._webhooks.answer(scope["method"], path, query, headers, sent)
+            return self._admin.answer(scope["method"], path, sent)
         found = find(self._routes, scope["method"], path)
         if found is None:
             return Answer(HTTPStatus.NOT_FOUND)

@@ -10,8 +10,9 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 import httpx
@@ -34,7 +35,9 @@ from relay.fhir.answers import (
     version_of,
     written_of,
 )
+from relay.fhir.history import Listing, listing_of, origin
 from relay.fhir.json_text import Span
+from relay.fhir.pages import Page, first_page, page_of
 from relay.fhir.profiles import GENERIC, LEAST_ENTRIES, ServerProfile, by_host, by_statement
 from relay.fhir.searches import Found, Hit, Token, condition, found_in, search_form
 from relay.telemetry import current_meter
@@ -172,6 +175,39 @@ class FhirClient:
             raise Failed(message, code=f"fhir-{answer.status_code}")
         return found_in(text_of(answer), kind, tokens)
 
+    async def updated(self, kind: str, since: datetime) -> AsyncIterator[Page]:
+        """Find the resources of a type that were changed at or after a time, page by page; deletions are not found.
+
+        Raises Failed `fhir-<status>` when the server refuses the search.
+        """
+        address = first_page(_type(kind), since)
+        asked: set[str] = set()
+        while address and address not in asked:
+            asked.add(address)
+            answer = await self._call(
+                "GET", address, headers={"Cache-Control": "no-cache", "Prefer": "handling=strict"}
+            )
+            if answer.status_code in BUSY:
+                raise _busy(answer, "a search")
+            if answer.status_code != httpx.codes.OK:
+                raise Failed(
+                    f"the FHIR server refused a search ({answer.status_code})", code=f"fhir-{answer.status_code}"
+                )
+            page = page_of(text_of(answer), kind)
+            yield page
+            address = page.next
+
+    async def events(self, subscription: str, first: int, last: int) -> bytes | None:
+        """Ask a Subscription for its events by number, ids only; None where the server does not answer that.
+
+        The operation is $events of hl7.org/fhir/uv/subscriptions-backport.
+        """
+        query = f"eventsSinceNumber={first}&eventsUntilNumber={last}&content=id-only"
+        answer = await self._call("GET", f"{_address('Subscription', subscription)}/$events?{query}")
+        if answer.status_code in BUSY - {500, 501}:
+            raise _busy(answer, "$events")
+        return answer.content if answer.status_code == httpx.codes.OK else None
+
     async def create(self, kind: str, text: str, if_none_exist: Token) -> Created:
         """Make a resource unless one carries this identifier: then that one is answered (200), or 412 for several.
 
@@ -190,6 +226,21 @@ class FhirClient:
             raise Transient("the FHIR server does not say what a create made, nor finds it yet", code="bad-answer")
         hit = found.hits[0]
         return Created(created.status, hit.id, hit.etag, version_of(hit.etag))
+
+    async def listing(self, address: str) -> Listing:
+        """Read a page of a history or a search for which versions it lists: an address below the base, or the URL of a page's `next`.
+
+        Raises Failed: `foreign-link` for a URL of another origin, here or in the answer, `fhir-<status>` when refused.
+        """
+        if "://" in address and origin(address) != origin(self._base):
+            raise Failed("a page at another origin than RELAY_FHIR_URL is not read", code="foreign-link")
+        answer = await self._call("GET", address)
+        if answer.status_code in BUSY:
+            raise _busy(answer, "a page")
+        if answer.status_code != httpx.codes.OK:
+            message = f"the FHIR server refused a page ({answer.status_code})"
+            raise Failed(message, code=f"fhir-{answer.status_code}")
+        return listing_of(json_of(answer), self._base)
 
     async def _each(
         self,
@@ -292,7 +343,7 @@ class FhirClient:
         headers: Mapping[str, str] | None = None,
         metered: bool = True,
     ) -> httpx.Response:
-        url = self._base + address if address else self._base.rstrip("/")
+        url = address if "://" in address else self._base + address if address else self._base.rstrip("/")
         if metered:
             current_meter().fhir += 1
         try:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from relay.dataverse.client import DataverseClient
 from relay.inbound.bulk import BulkWriter, side_by_side
 from relay.inbound.judge import Applied, Judge
 from relay.inbound.levels import Call, Piece, calls, filled, levels, pieces, size
-from relay.inbound.operations import Plan, change_set
+from relay.inbound.operations import Operation, Plan, change_set
 from relay.settings import Settings
 
 
@@ -26,17 +26,23 @@ class Applier:
         self._bulk_from = settings.bulk_from if settings.write == "auto" else None
         self._rows = settings.bulk_rows
 
-    async def apply(self, plan: Plan, tag: str, *, again: bool = False) -> Applied:
+    async def apply(
+        self, plan: Plan, tag: str, note: Callable[[Iterable[Operation]], None], *, again: bool = False
+    ) -> Applied:
         """Write a plan; `again` says that it holds what lost a race, so each resource goes alone and none in bulk.
 
+        `note` is told which operations of resources were carried out, also when this raises.
         Raises Transient when Dataverse is away or busy: what was written stays, and writing again changes nothing.
         """
         judge = Judge()
-        if self._bulk_from is None or size(plan) < self._bulk_from:
-            for run in filled(pieces(plan)):
-                await self._batch(run, tag, judge)
-        else:
-            await self._by_levels(plan, tag, judge, await self._bulk_tables(plan) if not again else frozenset())
+        try:
+            if self._bulk_from is None or size(plan) < self._bulk_from:
+                for run in filled(pieces(plan)):
+                    await self._batch(run, tag, judge)
+            else:
+                await self._by_levels(plan, tag, judge, await self._bulk_tables(plan) if not again else frozenset())
+        finally:
+            note(judge.done)
         return judge.verdict()
 
     async def _by_levels(self, plan: Plan, tag: str, judge: Judge, bulk: frozenset[str]) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from pathlib import PurePath
 from typing import Any, TypeVar
 
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseRefusal
 from relay.dataverse.lanes import Lanes
-from relay.errors import Transient
+from relay.errors import RelayError, Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.ahead import look_ahead
 from relay.inbound.apply import Applier
+from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
-from relay.inbound.locate import Locator
+from relay.inbound.linked import Linked
+from relay.inbound.locate import Locator, chunked
 from relay.inbound.located import Agreements, Located
 from relay.inbound.names import UNKNOWN, NamesRead
 from relay.inbound.operations import Child, Operation, Planned
@@ -30,11 +33,12 @@ from relay.inbound.sent import SentBodies
 from relay.inbound.validate import check
 from relay.inbound.windows import Ties, windows
 from relay.mapping.load import MapSet
-from relay.mapping.model import Draft, Issue
+from relay.mapping.model import Draft, EntityMap, Issue
 from relay.mapping.rename import tables_of
-from relay.mapping.translate import translate
+from relay.mapping.translate import deleted, translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
+from relay.store.tombstones import Tombstones
 from relay.store.written import RowWritten
 
 ROUNDS = 5
@@ -59,20 +63,40 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What became of a bundle; `open` are GUIDs of rows whose write-back is not done, `written` what came from where."""
+    """What became of a bundle; `open` are GUIDs of rows whose write-back is not done."""
 
     reports: list[Report]
     open: tuple[str, ...]
-    written: tuple[RowWritten, ...] = ()
 
 
 @dataclass(slots=True)
 class Progress:
-    """What is done of a bundle, window after window: it stays done, whatever ends the next one."""
+    """What is done of a bundle, window after window: it stays done, whatever ends the next one.
+
+    `reports` are those of all entries by number; `done` and `left` are the numbers of those that were carried out and
+    are still to be. `written` is which line wrote which column, `made` are the GUIDs of the rows that were created.
+    """
 
     reports: dict[int, Report] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+    left: set[int] = field(default_factory=set)
     open: list[str] = field(default_factory=list)
     written: list[RowWritten] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+
+    def note(self, operations: Iterable[Operation]) -> None:
+        """Take up operations that were carried out."""
+        operations = list(operations)
+        self.written += _written(operations)
+        self.made.update(each.id for each in operations if each.kind == "create")
+
+    def ended(self, error: RelayError) -> list[Report]:
+        """Return what became of each entry where an error ended the bundle after some of it was done; nothing where before."""
+        if not self.done and not any(report.row_id for report in self.reports.values()):
+            return []
+        for number in self.left:
+            self.reports[number].fail(error)
+        return list(self.reports.values())
 
 
 class Carrier:
@@ -86,6 +110,9 @@ class Carrier:
         write_back: WriteBack,
         agreed: Agreed,
         *,
+        read: ReadMany,
+        tombstones: Tombstones,
+        now: Callable[[], datetime],
         lanes: Lanes,
         nudge: Nudge,
         rename: Rename,
@@ -96,6 +123,8 @@ class Carrier:
 
         `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
         """
+        self._read = read
+        self._endings = partial(Endings, read, tombstones, now)
         self._ordered_versions = ordered_versions
         self._lanes = lanes
         self._nudge = nudge
@@ -105,7 +134,6 @@ class Carrier:
         self._maps = maps
         self._dataverse = dataverse
         self._applier = Applier(dataverse, settings)
-        self._locator = Locator(dataverse, maps, settings.source_name)
         self._write_back = write_back
         self._agreed = agreed
         self._options = PlanOptions(
@@ -128,22 +156,29 @@ class Carrier:
             return await self._carry(incoming, tag, sent, progress)
 
     async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None, progress: Progress) -> Carried:
+        # A bundle that is carried out beside this one may change the maps.
+        locator = Locator(self._dataverse, self._maps, self._settings.source_name)
         reports, drafts = self.translate(incoming)
-        for number, report in progress.reports.items():  # before the names were read
-            reports[number] = report
-            del drafts[number]
-        known = await self._look_ahead(drafts)
-        for window in windows(drafts, self._settings.window, self._settings.source_name, known):
+        for number in progress.done:  # before the names were read
+            reports[number] = progress.reports[number]
+            drafts.pop(number, None)  # the maps may have come anew as a whole
+        progress.reports, progress.left = reports, set(drafts)
+        # What was deleted comes last: until then the others may still refer to it, or no longer do.
+        deleted = [number for number, draft in drafts.items() if draft.end == "deleted"]
+        living = {number: draft for number, draft in drafts.items() if draft.end != "deleted"}
+        known = await self._look_ahead(living, locator)
+        parts = windows(living, self._settings.window, self._settings.source_name, known)
+        for window in [*parts, *chunked(deleted, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
-                done = await self._write(part, reports, tag)
-            progress.written += done.written
+                done = await self._write(part, reports, tag, locator, progress)
             progress.open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
             if done.busy:  # what comes after it may refer to it
                 raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
-            progress.reports |= {number: reports[number] for number in window}
+            progress.done.update(window)
+            progress.left.difference_update(window)
         told = [reports[entry.index] for entry in incoming.entries]
-        return Carried(told, tuple(progress.open), tuple(progress.written))
+        return Carried(told, tuple(progress.open))
 
     def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
         """Turn entries into drafts by number; entries without one have their result already."""
@@ -170,8 +205,10 @@ class Carrier:
         if entity_map is None:
             report.issues.append(self._no_map(entry))
             return None
-        resource: Mapping[str, Any] = entry.resource or {}
         report.table = entity_map.table.name
+        if entry.method == "DELETE":
+            return self._deleted(entity_map, entry, report)
+        resource: Mapping[str, Any] = entry.resource or {}
         if self._settings.validate_bundles != "off":
             report.issues += check(resource, self._settings.validate_bundles)
         draft = translate(entity_map, resource, references.resolver(entry))
@@ -181,6 +218,15 @@ class Carrier:
             return None
         return draft
 
+    @staticmethod
+    def _deleted(entity_map: EntityMap, entry: Entry, report: Report) -> Draft | None:
+        if entity_map.deletes == "ignore" or entry.key is None:
+            report.issues.append(
+                Issue("information", "delete-ignored", "the map leaves rows of deleted resources alone")
+            )
+            return None
+        return deleted(entity_map, entry.key[1])
+
     def _no_map(self, entry: Entry) -> Issue:
         """Say why a type is passed over: there is no map, or somebody disabled it."""
         disabled = self._maps.disabled(entry.resource_type)
@@ -188,24 +234,34 @@ class Carrier:
             return _NO_MAP
         return Issue("warning", "map-disabled", f"the map in {PurePath(disabled.file).name} is disabled")
 
-    async def _write(self, drafts: Mapping[int, Draft], reports: Mapping[int, Report], tag: str) -> Applied:
-        """Locate, plan and apply, again for those that lost a race, until none does."""
+    async def _write(
+        self,
+        drafts: Mapping[int, Draft],
+        reports: Mapping[int, Report],
+        tag: str,
+        locator: Locator,
+        progress: Progress,
+    ) -> Applied:
+        """Locate, plan and apply, again for those that lost a race, until none does; the locator has the drafts' maps."""
+        maps = locator.maps
         pending = dict(drafts)
         options = self._options
         if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
             options = replace(options, ordered_versions=await self._ordered_versions())
+        endings, linked = self._endings(), Linked(self._read)
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
-        made: defaultdict[int, set[str]] = defaultdict(set)
-        rows: list[RowWritten] = []
         for turn in range(ROUNDS):
             if not pending:
                 break
-            located = await self._locate(pending, chosen)
+            located = await self._named(pending, locator.locate(list(pending.values()), chosen), maps)
             located.agreed = await self._agreements(pending.values(), located)
-            planned = plan(pending, located, self._maps, options)
-            applied = await self._applier.apply(planned, tag, again=turn > 0)
+            await endings.see(pending.values(), located, ordered=options.ordered_versions)
+            await linked.tie(pending, located, maps, locator.read)
+            planned = plan(pending, located, maps, options)
+            await endings.bury(planned.resources)
+            applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0)
             # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced
@@ -215,13 +271,11 @@ class Carrier:
             done.retry_after = max(done.retry_after or 0, applied.retry_after or 0) or None
             through = [each for each in planned.resources if each.number not in unwritten]
             if any(issue.code in _NAME_ISSUES for each in through for issue in each.issues):
-                await self._ask_names(pending)
+                await self._ask_names(pending, maps)
             for each in through:
                 reports[each.number].take(each)
             await self._agree(through)
-            rows += _written(applied.done)
-            for number, raced in applied.raced.items():
-                made[number] |= raced.made
+            await endings.settle(through)
             pending = {number: pending[number] for number in sorted(applied.raced)}
             # A key we chose for a child was taken: next time look at who has it.
             lost = (each.planned for each in applied.raced.values())
@@ -229,39 +283,35 @@ class Carrier:
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
+        await endings.settle(done.raced[number].planned for number in pending)
         for number, (row_id, children) in written.items():
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
                 report.row_id, report.children = row_id, children
-        for number, guids in made.items():
-            reports[number].made_before(guids)
-        done.written = tuple(rows)
+        for number in drafts:
+            reports[number].made_before(progress.made)
         return done
 
-    async def _look_ahead(self, drafts: Mapping[int, Draft]) -> Ties | None:
+    async def _look_ahead(self, drafts: Mapping[int, Draft], locator: Locator) -> Ties | None:
         """Find out what has to stay together of a bundle that does not fit a window."""
         if len(drafts) <= self._settings.window:
             return None
-        return await self._named(drafts, look_ahead(drafts, self._locator.read))
+        return await self._named(drafts, look_ahead(drafts, locator.read), locator.maps)
 
-    async def _locate(self, pending: Mapping[int, Draft], chosen: Mapping[tuple[str, str], None]) -> Located:
-        return await self._named(pending, self._locator.locate(list(pending.values()), chosen))
-
-    async def _named(self, drafts: Mapping[int, Draft], reading: Awaitable[T]) -> T:
+    async def _named(self, drafts: Mapping[int, Draft], reading: Awaitable[T], maps: MapSet) -> T:
         """Await a reading; where the org does not know a name in it, ask for the names. Raises NamesRead if they are others."""
         try:
             return await reading
         except DataverseRefusal as error:
             if error.code in UNKNOWN:
-                await self._ask_names(drafts)
+                await self._ask_names(drafts, maps)
             raise
 
-    async def _ask_names(self, pending: Mapping[int, Draft]) -> None:
-        """See whether the org has other names than the maps assume; raises NamesRead if it has."""
-        maps = await self._rename(tables_of({draft.map.resource: draft.map for draft in pending.values()}.values()))
-        if maps is not self._maps:
-            self._maps = maps
-            self._locator = Locator(self._dataverse, maps, self._settings.source_name)
+    async def _ask_names(self, pending: Mapping[int, Draft], maps: MapSet) -> None:
+        """See whether the org has other names than these maps assume; raises NamesRead if it has."""
+        tables = tables_of({draft.map.resource: draft.map for draft in pending.values()}.values())
+        self._maps = await self._rename(tables)
+        if self._maps is not maps:
             raise NamesRead("the maps have other names now", code="maps")
 
     async def _agreements(self, drafts: Iterable[Draft], located: Located) -> Agreements | None:
@@ -277,6 +327,8 @@ class Carrier:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
         await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        gone = [each for each in planned if each.result == "updated" and _deletes_row(each)]
+        await _side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
         for each in planned:
             # FHIR should have had it by now: the event may be lost, or was given up.
             if any(issue.code == "kept-dataverse" for issue in each.issues):
@@ -305,7 +357,7 @@ class Carrier:
         links: dict[int, Link] = {}
         for entry in entries:
             report, draft = reports[entry.index], drafts[entry.index]
-            if not report.row_id or report.result == "skipped":
+            if not report.row_id or report.result == "skipped" or draft.end:
                 continue
             identifier = draft.map.identifier
             if identifier is None or not identifier.writeback:
@@ -340,6 +392,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
             return await call
 
     return await asyncio.gather(*map(made, calls))
+
+
+def _deletes_row(planned: Planned) -> bool:
+    return any(each.kind == "delete" and each.id == planned.row_id for each in planned.operations)
 
 
 def _written(operations: Iterable[Operation]) -> list[RowWritten]:

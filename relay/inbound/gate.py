@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-_GZIP_MAGIC = b"\x1f\x8b"
+from relay.inbound.limits import size_inflated
 
 
 class Gate:
@@ -100,10 +100,5 @@ class Turn:
 
 
 def weight(body: bytes, most: int) -> int:
-    """Return how many bytes a body holds, of gzip what its last member says of itself, at most `most`.
-
-    A body of several members holds more than that, and is known only once it is read.
-    """
-    if not body.startswith(_GZIP_MAGIC):
-        return len(body)
-    return max(len(body), min(int.from_bytes(body[-4:], "little"), most))
+    """Return how many bytes a body takes while it is worked on, gzip what it inflates to: what it says of itself is its sender's word."""
+    return max(len(body), size_inflated(body, most))

@@ -9,6 +9,7 @@ from typing import Literal
 from relay.errors import Failed
 from relay.inbound.located import Located, Row, fits
 from relay.mapping.model import Draft, EntityMap, Scalar
+from relay.mapping.states import is_retired
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,14 @@ def identify(
 
 def _claimed(draft: Draft, located: Located, row: Row | None, *, row_gone: Literal["fail", "recreate"]) -> Row | None:
     """Return the row that the resource's Dynamics identifier names; a claim is checked, never believed."""
-    if len(draft.claims) > 1:
+    claims = [claim for claim in draft.claims if not _is_given_up(draft, located, claim)]
+    if len(claims) > 1:
         raise Failed(
             "the resource carries more than one current Dynamics identifier",
             code="identifier-conflict",
             at="identifier",
         )
-    for claim in draft.claims:
+    for claim in claims:
         claimed = located.guids.get((draft.map.table.name, claim))
         if row is not None:
             # A claim on a row that is gone is settled by write-back, which marks it old.
@@ -71,6 +73,14 @@ def _claimed(draft: Draft, located: Located, row: Row | None, *, row_gone: Liter
                 at="identifier",
             )
     return None
+
+
+def _is_given_up(draft: Draft, located: Located, claim: str) -> bool:
+    """Tell whether a claim is on the row of another resource, which is out of use: a merge left it behind."""
+    row = located.guids.get((draft.map.table.name, claim))
+    if row is None or draft.map.merges == "ignore" or row.values.get(draft.map.key) in (None, "", draft.id):
+        return False
+    return is_retired(draft.map.table, row.values)
 
 
 def _free(draft: Draft, row: Row) -> Row:

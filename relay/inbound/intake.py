@@ -8,7 +8,7 @@ has a `problem`, or says in `skip` why it is passed over. Messages hold places a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -18,11 +18,11 @@ from relay.fhir.subset import is_subset
 from relay.inbound.duplicates import age_of, settle, settle_versions
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.limits import NDJSON_TYPES, parse, read_text
+from relay.inbound.lines import Line
 from relay.inbound.pieces import Piece, Pieces, scan, value_start
-from relay.mapping.model import Issue
 from relay.settings import Settings
 
-__all__ = ["BUNDLE_TYPES", "Entry", "Incoming", "read_bundle", "read_ndjson"]
+__all__ = ["BUNDLE_TYPES", "Entry", "Incoming", "read_bundle", "read_lines", "read_ndjson"]
 
 BUNDLE_TYPES = (
     "batch",
@@ -82,17 +82,45 @@ def read_ndjson(
     _check_count(len(lines), limits)
     entries: list[Entry] = []
     for index, (number, start, end) in enumerate(lines):
-        try:
-            sent = parse(text[start:end], limits)
-        except Refused as error:
-            problem = Issue("error", error.code, str(error), f"line {number}")
-            entries.append(Entry(index, None, problem=problem))
-        else:
-            entry = _resource_entry(Entry(index, sent, key=_key(sent)), at=f"line {number}")
-            if len(text) >= large and entry.sent is not None:
-                entry = replace(entry, sent=Piece(text, value_start(text, start), wrapped=False))
-            entries.append(entry)
+        entry = _line_entry(index, number, text[start:end], limits)
+        if len(text) >= large and entry.sent is not None:
+            entry = replace(entry, sent=Piece(text, value_start(text, start), wrapped=False))
+        entries.append(entry)
     return Incoming("ndjson", settle(entries), tag, len(text))
+
+
+def read_lines(lines: Sequence[Line], limits: Settings, *, large: int = LARGE) -> Incoming:
+    """Read a window of an NDJSON file, one resource a line; a line that cannot be read is the problem of its entry alone.
+
+    From `large` bytes on a line is decoded to check it, and again when it is asked for.
+    """
+    later = sum(len(line.data or b"") for line in lines) >= large
+    entries: list[Entry] = []
+    size = 0
+    for index, line in enumerate(lines):
+        at = f"line {line.number}"
+        if line.data is None:
+            entries.append(Entry(index, None).failed("line-too-long", f"longer than {limits.max_line_bytes} bytes", at))
+            continue
+        try:
+            text = line.data.decode()
+        except UnicodeDecodeError as error:
+            entries.append(Entry(index, None).failed("encoding", f"not UTF-8 at byte {error.start} of the line", at))
+            continue
+        size += len(text)
+        entry = _line_entry(index, line.number, text, limits)
+        if later and entry.sent is not None:
+            entry = replace(entry, sent=Piece(text, value_start(text, 0), wrapped=False))
+        entries.append(entry)
+    return Incoming("ndjson", settle(entries), size=size)
+
+
+def _line_entry(index: int, number: int, text: str, limits: Settings) -> Entry:
+    try:
+        sent = parse(text, limits)
+    except Refused as error:
+        return Entry(index, None).failed(error.code, str(error), f"line {number}")
+    return _resource_entry(Entry(index, sent, key=_key(sent)), at=f"line {number}")
 
 
 def _lines(text: str) -> Iterator[tuple[int, int, int]]:
@@ -168,6 +196,8 @@ def _entry(index: int, sent: object, bundle_type: str, *, notification: bool) ->
     )
     if why := _skip(entry, sent, bundle_type, notification=notification):
         return entry.skipped(why)
+    if request is None and resource is None and bundle_type == "history" and not notification:
+        return _deleted_entry(entry, at)  # a history holds no other entry without a resource
     if request is not None and not said.get("method"):
         return entry.failed("invalid-element", "the request has no method", f"{at}.request.method")
     return _requested(entry, at, bundle_type)
@@ -195,8 +225,7 @@ def _requested(entry: Entry, at: str, bundle_type: str) -> Entry:
     """Judge what the entry asks for, then the resource."""
     match entry.method:
         case "DELETE":
-            entry = replace(entry, key=_key_of_url(entry.url))
-            return entry.failed("unsupported", "DELETE entries are not carried out yet", f"{at}.request.method")
+            return _deleted_entry(entry, at)
         case "PATCH" if bundle_type != "history":  # in a history the entry holds what the patch made of the resource
             entry = replace(entry, key=_key_of_url(entry.url))
             return entry.failed("unsupported", "PATCH entries are not carried out", f"{at}.request.method")
@@ -209,6 +238,18 @@ def _requested(entry: Entry, at: str, bundle_type: str) -> Entry:
         return entry.failed(
             "invalid-element", "the URL names another resource than the entry holds", f"{at}.request.url"
         )
+    return entry
+
+
+def _deleted_entry(entry: Entry, at: str) -> Entry:
+    """Judge a deletion: its URL names one resource, or says nothing and the fullUrl does; a body would mean nothing."""
+    entry = replace(entry, sent=None, method="DELETE", key=_key_of_url(entry.url or entry.full_url))
+    if "?" in entry.url:
+        return replace(entry, key=None).failed(
+            "unsupported", "conditional DELETE entries are not carried out", f"{at}.request.url"
+        )
+    if entry.key is None:
+        return entry.failed("invalid-element", "the URL names no resource to be deleted", f"{at}.request.url")
     return entry
 
 

@@ -10,7 +10,6 @@ from typing import Final
 from relay.dataverse.errors import DataverseError, DataverseMissing
 from relay.inbound.levels import Piece
 from relay.inbound.operations import Operation, Planned
-from relay.store.written import RowWritten
 
 _NOT_WRITTEN: Final = DataverseMissing(404, "0x80040217")
 
@@ -19,29 +18,24 @@ _NOT_WRITTEN: Final = DataverseMissing(404, "0x80040217")
 class Raced:
     """A resource that lost against another writer, and the answer that said so.
 
-    `written` is whether its row is there: only the update that closes a cycle, or child rows, were lost. `made` are
-    the rows that were created all the same.
+    `written` is whether its row is there: only the update that closes a cycle, or child rows, were lost.
     """
 
     planned: Planned
     error: DataverseError
     written: bool
-    made: frozenset[str]
 
 
 @dataclass(slots=True)
 class Applied:
     """What became of a plan: `raced` resources are to be located and planned again, `busy` ones later.
 
-    Both are by the number of the entry. `done` are the operations of resources that were carried out.
+    Both are by the number of the entry.
     """
 
     raced: dict[int, Raced] = field(default_factory=dict)
     busy: dict[int, Planned] = field(default_factory=dict)
     retry_after: float | None = None
-    done: list[Operation] = field(default_factory=list)
-    written: tuple[RowWritten, ...] = ()
-    """Which line wrote which column, of what went through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +52,11 @@ class Judge:
         self._losses: dict[int, _Loss] = {}
         self._done: defaultdict[int, list[Operation]] = defaultdict(list)
         self._absent: dict[str, DataverseError] = {}
+
+    @property
+    def done(self) -> list[Operation]:
+        """The operations of resources that were carried out so far."""
+        return [each for done in self._done.values() for each in done]
 
     def take(self, piece: Piece, error: DataverseError | None) -> None:
         """Note that a piece was carried out, or why it was not."""
@@ -97,20 +96,15 @@ class Judge:
 
         It keeps its row and the children that were written, if any were.
         """
-        applied = Applied(done=[each for done in self._done.values() for each in done])
+        applied = Applied()
         for number, loss in self._losses.items():
             planned, error = loss.planned, loss.error
-            done = {each.id: each.kind for each in self._done[number]}
+            done = {each.id for each in self._done[number]}
             if done and not loss.closes:
                 planned.children = [each for each in planned.children if each.result == "unchanged" or each.id in done]
             if error.kind in ("race", "missing"):
                 # `missing`: a row we meant to change or to point to is not there (any more); reading again tells.
-                applied.raced[number] = Raced(
-                    planned,
-                    error,
-                    written=loss.closes or bool(done),
-                    made=frozenset(row for row, kind in done.items() if kind == "create"),
-                )
+                applied.raced[number] = Raced(planned, error, written=loss.closes or bool(done))
             elif _gravity(error) == _BUSY:
                 applied.busy[number] = planned
                 applied.retry_after = max(applied.retry_after or 0, error.retry_after or 0) or None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from itertools import accumulate
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ JSON_TYPES = ("application/fhir+json", "application/json")
 NDJSON_TYPES = ("application/fhir+ndjson", "application/ndjson", "application/x-ndjson")
 
 _BOM = b"\xef\xbb\xbf"
+_GZIP = ("gzip", "x-gzip")
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZEROS = re.compile(rb"\0*")
 _GZIP_MEMBERS = 10_000  # a member can be 20 bytes of nothing: without a bound they cost time, not space
@@ -43,13 +45,10 @@ def read_text(
     Raises Refused: 415 `wrong-type` or `encoding` for what the headers say; 413 `too-large` or `ratio`; 400 `encoding`
     or `truncated` for what the bytes are.
     """
-    _check_type(content_type, accept)
-    coding = content_encoding.strip().lower()
-    if coding not in {"", "identity", "gzip", "x-gzip"}:
-        raise Refused("Content-Encoding is not supported (valid: gzip, identity)", code="encoding", status=415)
+    check_headers(content_type, content_encoding, accept)
     if len(body) > limits.max_body_bytes:
         _too_large(limits)
-    if coding in {"gzip", "x-gzip"} or body.startswith(_GZIP_MAGIC):
+    if content_encoding.strip().lower() in _GZIP or body.startswith(_GZIP_MAGIC):
         body = _inflate(body, limits)
     try:
         return body.removeprefix(_BOM).decode()
@@ -94,6 +93,13 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
     return value, end
 
 
+def check_headers(content_type: str, content_encoding: str, accept: tuple[str, ...] = JSON_TYPES) -> None:
+    """Raise Refused 415 `wrong-type` or `encoding` for what headers say; none at all is taken as one of `accept`."""
+    _check_type(content_type, accept)
+    if content_encoding.strip().lower() not in {"", "identity", *_GZIP}:
+        raise Refused("Content-Encoding is not supported (valid: gzip, identity)", code="encoding", status=415)
+
+
 def _check_type(content_type: str, accept: tuple[str, ...]) -> None:
     kind, _, parameters = content_type.partition(";")
     if kind.strip().lower() not in {"", *accept}:
@@ -108,36 +114,51 @@ def _too_large(limits: Settings) -> NoReturn:
     raise Refused(f"the body is larger than {limits.max_body_bytes} bytes", code="too-large", status=413)
 
 
+def size_inflated(body: bytes, most: int) -> int:
+    """Return how many bytes a body holds, gzip by what it inflates to; at most `most`, which damaged gzip counts as too."""
+    if not body.startswith(_GZIP_MAGIC):
+        return len(body)
+    try:
+        return min(sum(map(len, _inflated(body, most))), most)
+    except Refused:
+        return most
+
+
 def _inflate(body: bytes, limits: Settings) -> bytes:
-    """Inflate gzip of one or more members, zero padding between them allowed; stops at the first byte over a limit."""
     most = min(limits.max_body_bytes, limits.max_ratio * len(body))
     out = bytearray()
-    at = 0
+    for data in _inflated(body, most):
+        out += data
+    if len(out) > limits.max_body_bytes:
+        _too_large(limits)
+    if len(out) > most:
+        raise Refused(f"the body inflates to more than {limits.max_ratio} times its size", code="ratio", status=413)
+    return bytes(out)
+
+
+def _inflated(body: bytes, most: int) -> Iterator[bytes]:
+    """Inflate gzip of one or more members, zero padding between them allowed; ends with the first byte over `most`."""
+    at = size = 0
     for _ in range(_GZIP_MEMBERS):
-        at = _inflate_member(body, at, out, most)
-        if len(out) > limits.max_body_bytes:
-            _too_large(limits)
-        if len(out) > most:
-            raise Refused(f"the body inflates to more than {limits.max_ratio} times its size", code="ratio", status=413)
+        inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        while not inflater.eof and size <= most and (data := body[at : at + _CHUNK]):
+            at += len(data)
+            try:
+                data = inflater.decompress(data, most + 1 - size)  # takes all of data, or stops at the limit
+            except zlib.error:
+                raise Refused("the body is not gzip, or damaged", code="encoding") from None
+            size += len(data)
+            yield data
+        if size > most:
+            return
+        if not inflater.eof:
+            raise Refused("the gzip body ends early", code="truncated")
+        at -= len(inflater.unused_data)
         padding = _ZEROS.match(body, at)
         at = padding.end() if padding else at
         if at == len(body):
-            return bytes(out)
+            return
     raise Refused(f"the gzip body has more than {_GZIP_MEMBERS} members", code="encoding")
-
-
-def _inflate_member(body: bytes, at: int, out: bytearray, most: int) -> int:
-    """Append one gzip member to `out`, at most one byte beyond `most`; answers where the next one starts."""
-    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    try:
-        while not inflater.eof and len(out) <= most and (data := body[at : at + _CHUNK]):
-            at += len(data)
-            out += inflater.decompress(data, most + 1 - len(out))  # takes all of data, or stops at the limit
-    except zlib.error:
-        raise Refused("the body is not gzip, or damaged", code="encoding") from None
-    if not inflater.eof and len(out) <= most:
-        raise Refused("the gzip body ends early", code="truncated")
-    return at - len(inflater.unused_data)
 
 
 def check_shape(text: str, limits: Settings) -> None:

@@ -19,6 +19,7 @@ from relay.inbound.located import Located, Row
 from relay.inbound.nesting import targets_of, walked
 from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
+from relay.mapping.states import STATE, STATES, retired
 
 IN_VALUES = 200  # values of one In filter
 URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three times that, below the 64 KB limit
@@ -63,7 +64,7 @@ def wanted_by(drafts: Iterable[Draft], guids: Iterable[tuple[str, str]] = ()) ->
     for draft in drafts:
         kind = draft.map.resource
         wanted.ids[kind][draft.id] = None
-        if draft.map.expansions:
+        if draft.map.expansions and draft.end != "deleted":
             wanted.parents[kind][draft.id] = None
         for claim in draft.claims:
             wanted.guids[draft.map.table.name][claim] = None
@@ -79,7 +80,7 @@ class Locator:
 
     def __init__(self, client: DataverseClient, maps: MapSet, source_name: str = "fhir") -> None:
         self._client = client
-        self._maps = maps
+        self.maps = maps
         self._source_name = source_name
 
     async def locate(self, drafts: Sequence[Draft], guids: Iterable[tuple[str, str]] = ()) -> Located:
@@ -118,10 +119,10 @@ class Locator:
 
     def _reads(self, wanted: Wanted, located: Located) -> Iterator[tuple[Request, Fold]]:
         for kind, ids in wanted.ids.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._rows_by_id(entity_map, ids, located)
         for kind, ids in wanted.parents.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._descendants_by_id(entity_map, ids, located)
         for table, guids in wanted.guids.items():
             yield from self._rows_by_guid(table, guids, located)
@@ -129,10 +130,10 @@ class Locator:
                 # Of a child row that is asked for by its key: it may have lost its parent, and what hangs on it not.
                 yield from self._descendants(path[-1].expansions, guids, located)
         for kind, matches in wanted.matches.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._rows_by_match(entity_map, matches, located)
         for kind, values in wanted.identifiers.items():
-            if entity_map := self._maps.for_resource(kind):
+            if entity_map := self.maps.for_resource(kind):
                 yield from self._parents_by_identifier(entity_map, values, located)
         for number, codes in wanted.concepts.items():
             yield from self._concepts(number, codes, located)
@@ -151,8 +152,8 @@ class Locator:
             yield Request("GET", url), fold
 
     def _rows_by_guid(self, table: str, guids: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:
-        maps = self._maps.for_table(table)
-        facts = self._maps.tables[table]
+        maps = self.maps.for_table(table)
+        facts = self.maps.tables[table]
         columns = dict.fromkeys(column for entity_map in maps for column in selected(entity_map))
         columns |= dict.fromkeys(column for path in self._paths_of(table) for column in selected_of_child(path[-1]))
         columns.pop(facts.primary_id, None)
@@ -193,7 +194,7 @@ class Locator:
 
     def _paths_of(self, table: str) -> Iterator[tuple[ExpansionMap, ...]]:
         """Yield the expansions into a table, each after those that it stands in."""
-        for entity_map in self._maps:
+        for entity_map in self.maps:
             yield from (path for path in walked(entity_map.expansions) if path[-1].table.name == table)
 
     def _descendants_by_id(
@@ -246,7 +247,7 @@ class Locator:
         alone: dict[str, list[str]] = defaultdict(list)
         for table, guid in remade:
             alone[table].append(guid)
-            for entity_map in self._maps.for_table(table):
+            for entity_map in self.maps.for_table(table):
                 parents.setdefault(entity_map.resource, (entity_map, {}))[1][guid] = None
         for table, keys in alone.items():
             yield from self._rows_by_guid(table, keys, located)
@@ -282,15 +283,24 @@ class Locator:
             return
         select = (identifier.system_column, identifier.value_column, f"_{identifier.lookup}_value")
 
-        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
-            for row in rows:
-                key = (entity_map.resource, row[identifier.system_column], row[identifier.value_column])
-                if parent := row[f"_{identifier.lookup}_value"]:
-                    located.identified[key].add(parent.lower())
+        def into(found: dict[tuple[str, str, str], set[str]]) -> Fold:
+            def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+                for row in rows:
+                    key = (entity_map.resource, row[identifier.system_column], row[identifier.value_column])
+                    if parent := row[f"_{identifier.lookup}_value"]:
+                        found[key].add(parent.lower())
 
+            return fold
+
+        navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         for chunk in chunked(findable(values, identifier.table, identifier.value_column), IN_VALUES):
             condition = quoting.both(quoting.in_filter(identifier.value_column, chunk), quoting.equals("statecode", 0))
-            yield Request("GET", quoting.query(identifier.table.entity_set, select=select, filter=condition)), fold
+            url = quoting.query(identifier.table.entity_set, select=select, filter=condition)
+            yield Request("GET", url), into(located.identified)
+            if entity_map.merges != "ignore" and retired(entity_map.table) == 1:
+                in_use = f"{quoting.set_name(navigation)}/{quoting.equals(STATE, 0)}"
+                url = quoting.query(identifier.table.entity_set, select=select, filter=quoting.both(condition, in_use))
+                yield Request("GET", url), into(located.in_use)
 
     @staticmethod
     def _concepts(number: int, codes: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:
@@ -313,7 +323,8 @@ def wire_name(table: Table, column: str) -> str:
 def selected(entity_map: EntityMap) -> tuple[str, ...]:
     """Return the `$select` of a mapped table: its primary key and every column the map speaks of."""
     table = entity_map.table
-    columns = (entity_map.key, *entity_map.where, *entity_map.columns, *entity_map.outward.when)
+    states = (name for name in STATES if name in table.columns)
+    columns = (entity_map.key, *entity_map.where, *entity_map.columns, *entity_map.outward.when, *states)
     return (table.primary_id, *dict.fromkeys(wire_name(table, column) for column in columns if column))
 
 

@@ -130,7 +130,8 @@ class Upserts:
     def _render(self, reply: Reply) -> Reply:
         if reply.status == _ACCEPTED:
             message = (
-                "Dataverse is away or busy: the bundle is stored and will be carried out; sending it again is safe"
+                "Dataverse is away, or it or the relay is busy: the bundle is stored and will be carried out; "
+                "sending it again is safe"
             )
             return Reply(_UNAVAILABLE, odata_error("not-finished", message), reply.job, _RETRY_AFTER)
         body = reply.body or {}

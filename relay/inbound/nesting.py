@@ -23,7 +23,12 @@ def descendants(children: Iterable[ChildDraft]) -> Iterator[ChildDraft]:
 
 
 def targets_of(draft: Draft) -> list[tuple[str, Target]]:
-    """List (column, target) of the draft's lookups and of its descendants'; cleared lookups have none."""
+    """List (column, target) of the draft's lookups and of its descendants'; cleared lookups have none.
+
+    What replaces the resource has to be there too, whether or not a column points to it.
+    """
     pairs = list(draft.lookups.items())
+    if draft.survivor is not None and not draft.map.merged_into:
+        pairs.append(("link", draft.survivor))
     pairs += [pair for child in descendants(draft.children) for pair in child.lookups.items()]
     return [(column, target) for column, target in pairs if target is not None]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from relay.dataverse import quoting
 from relay.dataverse.batch import ChangeSet, Request
 from relay.mapping.model import Draft, Issue, Source, Table
+from relay.store.tombstones import Tombstone
+
+_OF_A_WRITE: Final = frozenset({"deactivated", "deleted", "merged", "reactivated"})
+"""Codes that tell what a write did to a row's state."""
 
 Result = Literal["created", "updated", "unchanged", "skipped", "parked", "failed"]
 
@@ -64,7 +68,8 @@ class Planned:
     """One resource and what is to be done for it; `number` is its entry's index in the bundle.
 
     `operations` are the row and its children, parents first; `afterwards` closes reference cycles.
-    `marks` are, by column, the marks of values that both sides agree on once the operations are done.
+    `marks` are, by column, the marks of values that both sides agree on once the operations are done. `tombstone` is set
+    where the resource is no more, whatever becomes of the operations.
     """
 
     number: int
@@ -76,6 +81,7 @@ class Planned:
     children: list[Child] = field(default_factory=list)
     issues: list[Issue] = field(default_factory=list)
     marks: dict[str, str] = field(default_factory=dict)
+    tombstone: Tombstone | None = None
 
     def fail(self, code: str, message: str, at: str = "") -> None:
         """Make this resource one that nothing is written of, for this reason."""
@@ -92,6 +98,7 @@ class Planned:
 
     def _give_up(self, result: Result, reason: Issue) -> None:
         self.result = result
+        self.issues = [each for each in self.issues if each.code not in _OF_A_WRITE]
         self.issues.append(reason)
         self.operations.clear()
         self.afterwards.clear()

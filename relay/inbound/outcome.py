@@ -33,6 +33,12 @@ class Report:
         self.children = list(planned.children)
         self.issues += [issue for issue in planned.issues if issue not in self.issues]
 
+    def fail(self, error: RelayError) -> None:
+        """Note that the bundle ended before this entry was done with; if its row was written, that stays told."""
+        if not self.row_id:
+            self.result = "failed"
+        self.issues.append(Issue("error", error.code, str(error)))
+
     def made_before(self, guids: Collection[str]) -> None:
         """Count these rows as created: a lost race was planned again, and then they were there already."""
         if self.row_id in guids and self.result in ("updated", "unchanged"):

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 from relay.dataverse.batch import MAX_OPERATIONS
@@ -19,7 +18,9 @@ from relay.inbound.located import Located, Row
 from relay.inbound.nesting import targets_of
 from relay.inbound.operations import Operation, Plan, Planned
 from relay.inbound.resolve import CONCEPTS, NOT_LINKED, Meant, Resolver
+from relay.inbound.retiring import change_of_state, end, too_late
 from relay.inbound.rows import Links, create_body, update_body
+from relay.inbound.versions import compare
 from relay.mapping.load import MapSet
 from relay.mapping.model import Concept, Draft, Issue, Table, Target
 
@@ -79,9 +80,14 @@ class _Planner:
         """Step 1: decide which row each draft means, and drop the drafts that may not or need not be written."""
         identities: dict[int, Identity] = {}
         for number, draft in drafts.items():
-            derived = self._derived(draft)
+            if draft.end == "deleted":
+                self._settled.append(end(number, draft, self._located))
+                continue
+            tombstone = self._located.tombstones.get(draft.key)
+            # The claim of a resource whose row the relay deleted is no user's doing: there is nothing to ask about.
+            gone = "recreate" if tombstone is not None and tombstone.row == "deleted" else self._options.row_gone
             try:
-                identities[number] = identify(draft, self._located, row_gone=self._options.row_gone, derived=derived)
+                identities[number] = identify(draft, self._located, row_gone=gone, derived=self._derived(draft))
             except Failed as failure:
                 self._settle(number, draft, failure)
         twice = claimed_twice(identities, {number: drafts[number].map for number in identities})
@@ -176,26 +182,13 @@ class _Planner:
             else:
                 planned.fail("unresolved-reference", "the resource that is referred to was refused", lost[0])
 
-    def _skip_reason(self, draft: Draft, row: Row | None) -> Issue | None:
-        if row is None:
-            if draft.map.create == "never":
-                return Issue("information", "create-never", "the map does not create rows")
-            return None
-        if self._is_stale(draft, row):
+    def _skip_reason(self, draft: Draft, row: Row | None) -> Failed | Issue | None:
+        if row is None and draft.map.create == "never":
+            return Issue("information", "create-never", "the map does not create rows")
+        ordered = self._options.ordered_versions
+        if row is not None and compare(draft, row.values, ordered=ordered) == -1:
             return Issue("information", "stale", "Dataverse has a newer version of this resource")
-        return None
-
-    def _is_stale(self, draft: Draft, row: Row) -> bool:
-        ours, theirs = draft.columns.get(draft.map.last_updated), row.values.get(draft.map.last_updated)
-        if isinstance(ours, str) and isinstance(theirs, str):
-            mine, other = datetime.fromisoformat(ours), datetime.fromisoformat(theirs)
-            if mine != other:
-                return mine < other
-        if self._options.ordered_versions:
-            new, old = draft.columns.get(draft.map.version), row.values.get(draft.map.version)
-            if isinstance(new, str) and isinstance(old, str) and new.isdecimal() and old.isdecimal():
-                return int(new) < int(old)
-        return False
+        return too_late(draft, self._located, ordered=ordered)
 
     def _fill(self, known: _Known, later: AbstractSet[str]) -> None:
         """Write down the operations of one resource; lookups to rows that come later are set afterwards."""
@@ -212,14 +205,17 @@ class _Planner:
         weighed = weigh(draft, row, planned.row_id, self._located.agreed, links)
         planned.issues += weighed.issues
         planned.marks |= weighed.marks
+        state = change_of_state(planned, row, self._located)
         if row is None:
             body = create_body(draft.map.table, draft.columns, draft.lookups, links)
             planned.operations.insert(0, Operation("create", table, planned.row_id, body, "new", sources=draft.sources))
             planned.result = "created"
-        elif body := update_body(draft, row, links, touched=touched, left_out=weighed.left_out):
+        elif body := update_body(draft, row, links, touched=touched or bool(state), left_out=weighed.left_out) | state:
             reason = "changed: " + ", ".join(sorted(body))
             planned.operations.insert(0, Operation("update", table, row.id, body, reason, row.etag, draft.sources))
             planned.result = "updated"
+        if row is None and state:  # a row is made in use, and taken out of it in the same change set
+            planned.operations.append(Operation("update", table, planned.row_id, state, "merged"))
         if after := links.take_deferred():
             planned.afterwards.append(
                 Operation("update", table, planned.row_id, after, "closes a cycle", sources=draft.sources)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -15,15 +14,21 @@ from uuid import uuid4
 
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
+from relay.inbound.catch_up import CatchUp, Searcher
+from relay.inbound.change import Change, dump_changes, load_changes
+from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
+from relay.inbound.files import FileRun, is_lines
 from relay.inbound.forwarder import FORWARDS, Forwarder
 from relay.inbound.gate import Gate, Turn, weight
-from relay.inbound.intake import Incoming, read_bundle, read_ndjson
-from relay.inbound.limits import read_text
-from relay.inbound.outcome import http_status, operation_outcome, render_outcome
+from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
+from relay.inbound.intake import Incoming, read_bundle
+from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
+from relay.inbound.limits import check_headers, read_text
+from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
 from relay.settings import Settings
 from relay.store import Receipt, Store
-from relay.store.ledger import PREFIX, Ledger
+from relay.store.ledger import Ledger
 from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Meter, metered
@@ -31,51 +36,12 @@ from relay.telemetry import Meter, metered
 QUEUE = "inbound"
 PAYLOADS = "relay-payloads"
 OUTCOMES = "relay-outcomes"
-DROPPED_OUTCOMES = "bundles-outcome"
 LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
-WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn at first, twice as many whenever it comes again
-LONGEST_PATIENCE = 120.0  # of the functionTimeout in host.json it leaves the larger part to the work
-LONGEST_TYPE = 200  # characters of a content type; no type that is taken has as many
+_AWAY = 503
 TURN_AGAIN = timedelta(seconds=5)  # when a message asks for its turn again
 
-_JOB_ID = re.compile(r"[0-9a-f]{32}")
-
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One body on its way: where its payload is (by id), how it was sent, how often it was tried, how many bytes it holds.
-
-    `name` is the dropped file's name in container `bundles`, for the outcome beside it. `turned` counts how often it was
-    turned away because others were in work. `forward` is whether it goes to the FHIR server first.
-    """
-
-    id: str
-    content_type: str = ""
-    content_encoding: str = ""
-    name: str = ""
-    attempt: int = 0
-    first: str = ""
-    spent: tuple[int, int, int] = (0, 0, 0)
-    size: int = 0
-    turned: int = 0
-    forward: bool = False
-
-    @property
-    def patience(self) -> float:
-        """Seconds to wait for a turn: the longer the oftener it was turned away, so that nobody is for ever."""
-        return min(WORKERS_PATIENCE * 2.0 ** min(self.turned, 10), LONGEST_PATIENCE)
-
-    def after(self, meter: Meter) -> Job:
-        """Return the job with what its tries have cost so far: calls to Dataverse, to FHIR, milliseconds waited."""
-        return replace(self, spent=(meter.dataverse, meter.fhir, meter.waits_ms))
-
-    @property
-    def tag(self) -> str:
-        """The tag of every write of this job."""
-        return PREFIX + self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +63,8 @@ class Inbound:
         store: Store,
         *,
         carrier: Callable[[], Carrier],
+        gatherer: Gatherer,
+        searcher: Searcher,
         ledger: Ledger,
         written: WrittenColumns,
         dead_letters: DeadLetters,
@@ -110,7 +78,9 @@ class Inbound:
         self._settings = settings
         self._store = store
         self._carrier = carrier
+        self._gatherer = gatherer
         self._forwarder = forwarder
+        self._searcher = searcher
         self._ledger = ledger
         self._written = written
         self._dead_letters = dead_letters
@@ -123,11 +93,12 @@ class Inbound:
     async def post(self, body: bytes, content_type: str, content_encoding: str, *, respond_async: bool) -> Reply:
         """Take a bundle and carry it out before answering, unless it is large, the caller will not wait, or a side is away."""
         job = Job(self._new_id(), content_type, content_encoding, first=self._now().isoformat())
-        job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
         try:
+            check_headers(content_type, content_encoding)  # what waits unread is kept with the type alone
             self._check_size(body)
+            job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
             if not await self._gate.enter(job.size, within=PATIENCE):
-                await self._accept(_shortened(job), body)
+                await self._accept(shortened(job), body)
                 return Reply(202, job=job.id)
             with self._gate.inside(job.size) as turn:
                 return await self._take(job, body, turn, respond_async=respond_async)
@@ -135,13 +106,13 @@ class Inbound:
             return Reply(refused.status, operation_outcome(refused, refused.status))
         except StoreUnavailable:
             log.error("a bundle could not be stored")  # noqa: TRY400 - the code says it; a trace would say no more
-            return _unavailable()
+            return unavailable()
 
     async def _take(self, job: Job, body: bytes, turn: Turn, *, respond_async: bool) -> Reply:
         """Read a body whose turn it is, accept it, and carry it out unless that is for the worker; raises Refused."""
         incoming, sent = self._read(job, body)
         turn.weigh(incoming.size)
-        job = replace(_shortened(job), size=turn.size)
+        job = replace(shortened(job), size=turn.size)
         if respond_async or len(body) > self._settings.async_over_bytes:
             await self._accept(job, body)
             return Reply(202, job=job.id)
@@ -153,7 +124,7 @@ class Inbound:
         """Keep the body and its message, or neither; raises StoreUnavailable."""
         await self._keep(job, body)
         try:
-            return await self._store.send(QUEUE, _dump(job), delay=delay)
+            return await self._store.send(QUEUE, dump_job(job), delay=delay)
         except StoreUnavailable:
             with suppress(StoreUnavailable):  # then `expire` finds it
                 await self._store.delete_blob(PAYLOADS, job.id)
@@ -163,39 +134,75 @@ class Inbound:
         self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
     ) -> Reply:
         """Carry out what is accepted; whatever the store does from here on, `resume` sees to the end."""
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
             try:
-                outcome = await self._carry(job, incoming, sent, meter)
+                outcome = await self._carry(job, incoming, sent, meter, progress)
+                await self._remember(job, outcome)
             except StoreUnavailable:
                 raise
             except Terminal as error:
-                outcome = await self._give_up(job.after(meter), body, error)
+                outcome = await self._give_up(job.after(meter), body, error, progress)
         except Transient as error:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
                 delay = self._backoff.delay(0, error.retry_after)
-                await self._store.send(QUEUE, _dump(replace(job.after(meter), attempt=1)), delay=delay)
+                await self._store.send(QUEUE, dump_job(replace(job.after(meter), attempt=1)), delay=delay)
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
             await self._store.cancel(resume)
         return Reply(http_status(outcome), outcome, job.id)
 
     async def status(self, job_id: str) -> Reply:
         """Answer how a job stands: 200 and its outcome, 202 while it runs, 404 when nobody knows it (any more)."""
-        if not _JOB_ID.fullmatch(job_id):
+        if not JOB_ID.fullmatch(job_id):
             return _unknown()
         try:
             if (outcome := await self._outcome(job_id)) is not None:
-                outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
+                if (
+                    "deliveries" in outcome["receipt"]
+                ):  # of a file, whose windows have tags of their own, they are not counted
+                    outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
                 return Reply(200, outcome, job_id)
             if await self._store.get_blob(PAYLOADS, job_id) is not None:
                 return Reply(202, job=job_id)
         except StoreUnavailable:
-            return _unavailable()
+            return unavailable()
         return _unknown()
+
+    # --- by what tells of changes
+
+    async def changes(self, changes: Sequence[Change]) -> Reply:
+        """Keep changes, all of them or none, and answer 202 once they are kept; 503 and nothing kept if they cannot be.
+
+        200 when there is nothing to keep: a change of a type without a map is dropped here.
+        """
+        taken = [each for each in changes if self._gatherer.mapped(each.type)]
+        if len(taken) < len(changes):
+            log.info("%d changes of types without a map", len(changes) - len(taken))
+        if not taken:
+            return Reply(200)
+        return await self._kept(CHANGES, dump_changes(taken))
+
+    async def keep(self, changes: Sequence[Change]) -> None:
+        """Keep changes as `changes` does; raises StoreUnavailable when they cannot be."""
+        if (await self.changes(changes)).status == _AWAY:
+            raise StoreUnavailable("changes could not be stored")
+
+    async def look(self, wanted: CatchUp, *, delay: timedelta) -> Reply:
+        """Have changes looked for that nobody told of; 202 once that is kept, 503 if it cannot be."""
+        return await self._kept(CATCH_UP, wanted.dump(), delay=delay)
+
+    async def _kept(self, kind: str, body: bytes, *, delay: timedelta = timedelta(0)) -> Reply:
+        job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=kind)
+        try:
+            await self._accept(job, body, delay=delay)
+        except StoreUnavailable:
+            log.error("%s could not be stored", kind)  # noqa: TRY400 - the code says it; a trace would say no more
+            return unavailable()
+        return Reply(202, job=job.id)
 
     # --- by blob and queue
 
@@ -206,65 +213,150 @@ class Inbound:
         """
         digest = hashlib.sha256(f"{name}\0{version}\0".encode() + data).hexdigest()[:32]
         size = weight(data, self._settings.max_body_bytes)
-        job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=self._settings.forward)
-        if await self._outcome(job.id) is None:
+        if is_lines(name):  # no more of it than a window is in work at once
+            size = min(size, self._settings.file_window_bytes)
+        forward = self._settings.forward and not is_lines(name)  # an export comes from a FHIR server
+        job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=forward)
+        if await self._outcome(job.id) is not None:
+            return job.id
+        if is_lines(name) and len(data) > self._settings.max_file_bytes:
+            refused = Refused(f"more than {self._settings.max_file_bytes} bytes", code="too-large", status=413)
+            await self._remember(job, await self._run(job).outcome(job.tag, refused))
+        elif not is_lines(name) or not await self._run(job).load():  # a file that has begun has its message
             await self._keep(job, data)
-            await self._store.send(QUEUE, _dump(job))
+            await self._store.send(QUEUE, dump_job(job))
         return job.id
 
     async def work(self, text: str) -> None:
         """Do the work of one queue message. Raises StoreUnavailable only: then the queue keeps the message."""
-        job = _load(text)
+        job = load_job(text)
         size = (
             job.size or self._settings.work_bytes
         )  # of a message of an earlier version it is not known: it goes alone
         if not await self._gate.enter(size, within=job.patience):
-            await self._store.send(QUEUE, _dump(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
+            await self._store.send(QUEUE, dump_job(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
             return
         with self._gate.inside(size) as turn:
             await self._work(job, turn)
 
     async def _work(self, job: Job, turn: Turn) -> None:
         if await self._outcome(job.id) is not None:
-            await self._store.delete_blob(PAYLOADS, job.id)
+            await self._drop_payload(job)
+            return
+        if is_lines(job.name):
+            await self._work_file(job)
             return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
-        meter = Meter(*job.spent)
+        meter, progress = Meter(*job.spent), Progress()
         try:
-            incoming, sent = self._read(job, body)
-            turn.weigh(incoming.size)
-            job = replace(job, size=turn.size)
-            await self._carry(job, incoming, sent, meter)
+            if job.kind == CATCH_UP:
+                await self._search(job, body, meter)
+            else:
+                with metered(meter):
+                    incoming, sent = await self._incoming(job, body)
+                turn.weigh(incoming.size)
+                job = replace(job, size=turn.size)
+                outcome = await self._carry(job, incoming, sent, meter, progress)
+                if await self._outcome(job.id) is None:  # else the request that this resumed has told its caller
+                    await self._remember(job, outcome)
         except StoreUnavailable:
             raise
         except Refused as refused:
             await self._remember(job, _refusal(job, refused))
         except Transient as error:
             job = job.after(meter)
-            if not self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
-                delay = self._backoff.delay(job.attempt, error.retry_after)
-                await self._store.send(QUEUE, _dump(replace(job, attempt=job.attempt + 1)), delay=delay)
+            if await self._put_off(job, error):
                 return
-            await self._give_up(job, body, error)
+            await self._give_up(job, body, error, progress)
         except Terminal as error:
-            await self._give_up(job.after(meter), body, error)
-        await self._store.delete_blob(PAYLOADS, job.id)
+            await self._give_up(job.after(meter), body, error, progress)
+        await self._drop_payload(job)
+
+    async def _work_file(self, job: Job) -> None:
+        """Carry out windows of an NDJSON file; what is left of it is another message's."""
+        if await self._store.read_blob(PAYLOADS, job.id, 0, 1) is None:
+            return  # carried out already, and its outcome has expired
+        run = self._run(job)
+        await run.load()
+        error: RelayError | None = None
+        try:
+            if (delay := await run.go()) is not None:
+                await self._store.send(QUEUE, dump_job(self._anew(job)), delay=delay)
+                return
+        except StoreUnavailable:
+            raise
+        except Refused as refused:
+            error = refused
+        except Transient as away:
+            if await self._put_off(self._anew(job) if run.moved else job, away):
+                return
+            error = await self._bury_file(job, away)
+        except Terminal as terminal:
+            error = await self._bury_file(job, terminal)
+        await self._finish_file(job, run, error)
+
+    async def _finish_file(self, job: Job, run: FileRun, error: RelayError | None) -> None:
+        outcome = await run.outcome(job.tag, error)
+        await self._remember(job, outcome)
+        log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
+        await run.close()
+        await self._drop_payload(job)
+
+    def _run(self, job: Job) -> FileRun:
+        async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
+            # Each window has a tag of its own: what is open of one must not hide what is open of another.
+            window = replace(job, id=f"{job.id}-{number}")
+            return await self._carry_out(window, incoming, None, meter, Progress())
+
+        return FileRun(
+            job.id,
+            job.name,
+            PAYLOADS,
+            settings=self._settings,
+            store=self._store,
+            carry=carry,
+            now=self._now,
+            backoff=self._backoff,
+        )
+
+    def _anew(self, job: Job) -> Job:
+        """Return the message that goes on with a file of which something was done."""
+        return replace(job, attempt=0, turned=0, first=self._now().isoformat())
+
+    async def _bury_file(self, job: Job, error: RelayError) -> RelayError:
+        """Name a file whose rest cannot be carried out for a person; it stays where it was dropped, so it is not copied."""
+        await self._bury(job, b"", error.code)
+        return error
+
+    async def _put_off(self, job: Job, error: Transient) -> bool:
+        """Put a job back on the queue; False when it was tried for long enough."""
+        if self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+            return False
+        delay = self._backoff.delay(job.attempt, error.retry_after)
+        await self._store.send(QUEUE, dump_job(replace(job, attempt=job.attempt + 1)), delay=delay)
+        return True
 
     async def drain(self, text: str) -> None:
         """Turn a poison message of the inbound queue into a dead letter, its payload with it."""
         try:
-            job = _load(text)
+            job = load_job(text)
         except RelayError:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
             return
+        if is_lines(job.name) and await self._outcome(job.id) is None:
+            await (run := self._run(job)).load()
+            error = await self._bury_file(job, Terminal("the file failed at every try", code="poison"))
+            await self._finish_file(job, run, error)
+            return
         body = await self._store.get_blob(PAYLOADS, job.id)
         if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
-            await self._give_up(job, body or b"", Terminal("the bundle failed at every try", code="poison"))
+            error = Terminal("the bundle failed at every try", code="poison")
+            await self._give_up(job, body or b"", error, Progress())
         else:
             await self._bury(job, body or b"", "poison")
-        await self._store.delete_blob(PAYLOADS, job.id)
+        await self._drop_payload(job)
 
     async def drain_blob(self, text: str) -> None:
         """Turn a poison message of the blob trigger into a dead letter; the file stays where it was dropped."""
@@ -288,10 +380,24 @@ class Inbound:
 
     # --- the parts
 
+    async def _incoming(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
+        if job.kind == CHANGES:
+            return await self._gatherer.gather(load_changes(body))
+        return self._read(job, body)
+
+    async def _search(self, job: Job, body: bytes, meter: Meter) -> None:
+        """Look for changes and keep those that are found, each page as if it had been told of."""
+        wanted = CatchUp.load(body)
+        found = 0
+        with metered(meter):
+            async for changes in self._searcher.find(wanted):
+                await self.keep(changes)
+                found += len(changes)
+        log.info("search %s: %d changes that nobody told of", job.id, found)
+        await self._remember(job, render_outcome(job.id, job.tag, [], meter))
+
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
-        if job.name.removesuffix(".gz").endswith(".ndjson"):
-            return read_ndjson(body, **said), None  # type: ignore[arg-type]  # the keys are the parameters' names
         incoming = read_bundle(body, **said)  # type: ignore[arg-type]  # the keys are the parameters' names
         trusted = self._settings.trust_sent_bodies and self._settings.writeback == "inline"
         wanted = trusted or job.forward
@@ -304,13 +410,31 @@ class Inbound:
     async def _keep(self, job: Job, body: bytes) -> None:
         await self._store.put_blob(PAYLOADS, job.id, body)
 
-    async def _carry(self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter) -> dict[str, Any]:
+    async def _drop_payload(self, job: Job) -> None:
+        """Delete what is kept of a job that is over, but for its outcome."""
+        await self._store.delete_blob(PAYLOADS, job.id)
+        if job.forward:
+            await self._forwarder().forget(job.id)
+
+    async def _carry(
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
+    ) -> dict[str, Any]:
+        reports = await self._carry_out(job, incoming, sent, meter, progress)
+        outcome = render_outcome(job.id, job.tag, reports, meter)
+        if job.kind == CHANGES:
+            await self._see_through(job, incoming, outcome)
+        calls = outcome["receipt"]["calls"]
+        log.info("bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(reports), calls)
+        return outcome
+
+    async def _carry_out(
+        self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
+    ) -> list[Report]:
         try:
             carrier = self._carrier()
         except (MapError, StoreUnavailable) as error:  # the maps are wrong or away: once they are right, it goes on
             raise Transient("the maps cannot be used", code="maps") from error
         await self._ledger.begin(job.tag)
-        progress = Progress()
         try:
             with metered(meter):
                 if job.forward and sent is not None:
@@ -321,17 +445,23 @@ class Inbound:
             await self._written.put(job.id, self._now(), progress.written)
             raise
         await self._ledger.finish(job.tag, carried.open)
-        await self._written.put(job.id, self._now(), carried.written)
-        outcome = render_outcome(job.id, job.tag, carried.reports, meter)
-        await self._remember(job, outcome)
-        if job.forward:
-            with suppress(StoreUnavailable):  # then `expire` finds it
-                await self._forwarder().forget(job.id)
-        receipt = outcome["receipt"]
-        log.info(
-            "bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(carried.reports), receipt["calls"]
-        )
-        return outcome
+        await self._written.put(job.id, self._now(), progress.written)
+        return carried.reports
+
+    async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
+        """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
+        waiting, failed = left_over(incoming, outcome, job.kind)
+        if waiting and self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+            failed |= dict.fromkeys(waiting, UNRESOLVED)
+        elif waiting:
+            body = dump_changes(waiting)
+            again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
+            later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
+            await self._keep(later, body)
+            await self._store.send(QUEUE, dump_job(later), delay=self._backoff.delay(job.attempt))
+        for change, code in failed.items():
+            letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
+            await self._dead_letters.put("inbound", code, letter, subject=change.key)
 
     async def _remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
         data = json.dumps(outcome, indent=1).encode()
@@ -346,10 +476,15 @@ class Inbound:
         data = await self._store.get_blob(OUTCOMES, f"{job_id}.json")
         return json.loads(data) if data is not None else None
 
-    async def _give_up(self, job: Job, body: bytes, error: RelayError) -> dict[str, Any]:
-        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person."""
+    async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
+        """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
+
+        Of a request and the worker that resumed it the one that ends later keeps nothing: returns the outcome that stands.
+        """
+        if (told := await self._outcome(job.id)) is not None:
+            return told
         await self._bury(job, body, error.code)
-        outcome = _refusal(job, error)
+        outcome = _refusal(job, error, progress.ended(error))
         await self._remember(job, outcome)
         return outcome
 
@@ -359,37 +494,19 @@ class Inbound:
         log.warning("a bundle needs a person: %s", code)
 
 
-def _refusal(job: Job, error: RelayError) -> dict[str, Any]:
-    """Return the outcome of a job nothing of which could be carried out."""
-    outcome = render_outcome(job.id, job.tag, [], Meter(*job.spent))
+def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dict[str, Any]:
+    """Return the outcome of a job that could not be carried out as a whole; `reports` are there if a part of it was."""
+    outcome = render_outcome(job.id, job.tag, list(reports), Meter(*job.spent))
     issue = {"severity": "error", "code": error.code, "message": str(error), "at": ""}
-    return {**outcome, "status": "failed", "issues": [issue]}
+    status = "failed" if not reports or outcome["status"] == "failed" else "partial"
+    return {**outcome, "status": status, "issues": [issue]}
 
 
-def _shortened(job: Job) -> Job:
-    """Return the job with no more of its content type than counts: a header can be longer than a message."""
-    return replace(job, content_type=job.content_type.partition(";")[0].strip()[:LONGEST_TYPE])
-
-
-def _unavailable() -> Reply:
+def unavailable() -> Reply:
+    """Return what is answered when nothing could be stored."""
     error = StoreUnavailable("the store does not answer: ask again")  # its own text names files of this machine
     return Reply(503, operation_outcome(error, 503), retry_after=30)
 
 
 def _unknown() -> Reply:
     return Reply(404, operation_outcome(Refused("no such job, or its outcome has expired", code="unknown-job"), 404))
-
-
-def _dump(job: Job) -> str:
-    return json.dumps(asdict(job), separators=(",", ":"))
-
-
-def _load(text: str) -> Job:
-    try:
-        job = Job(**json.loads(text))
-        datetime.fromisoformat(job.first)
-    except (ValueError, TypeError) as error:
-        raise Refused("not an inbound message", code="bad-message") from error
-    if not _JOB_ID.fullmatch(job.id):
-        raise Refused("not an inbound message", code="bad-message")
-    return job

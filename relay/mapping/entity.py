@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from relay.errors import MapError
 from relay.mapping.actions import ACTIONS, Line, Sourced, matching
@@ -15,6 +15,7 @@ from relay.mapping.model import EntityMap, IdentifierMap, Outward, Scalar, Table
 from relay.mapping.r4 import MANY_IDENTIFIERS, ONE_IDENTIFIER, RESOURCE_TYPES
 from relay.mapping.reading import constant
 from relay.mapping.shape import IdentifierShape, MapShape, shaped
+from relay.mapping.states import STATES, SYSTEM_LOOKUPS, retired
 from relay.mapping.values import LOOKUP_TYPES, TEXT_TYPES
 
 
@@ -65,10 +66,12 @@ class _Builder:
             self._own("version", shape.version, TEXT_TYPES)
         if shape.last_updated:
             self._own("last_updated", shape.last_updated, frozenset({"DateTime"}))
+        if shape.merged_into:
+            self._survivor()
         identifier = self._identifier()
         lines = tuple(self._lines(shape.attributes, scope, ("attributes",)))
         lines = self._with_identifiers(lines, identifier)
-        own = (*where, shape.key, shape.version, shape.last_updated)
+        own = (*where, shape.key, shape.version, shape.last_updated, shape.merged_into)
         return EntityMap(
             resource=shape.resource,
             table=scope.table,
@@ -88,7 +91,51 @@ class _Builder:
             choices=scope.choices(),
             outward=self._outward(lines),
             unfilled=self._unfilled(),
+            deletes=self._deletes(),
+            merges=self._merges(),
+            merged_into=shape.merged_into,
         )
+
+    def _deletes(self) -> Literal["ignore", "deactivate", "delete"]:
+        chosen = self.shape.deletes or ("deactivate" if self._may_retire() else "ignore")
+        if chosen == "deactivate":
+            self._check_retires("deletes", ["ignore", "delete"])
+        return chosen
+
+    def _merges(self) -> Literal["ignore", "deactivate"]:
+        chosen = self.shape.merges or ("deactivate" if self._may_retire() else "ignore")
+        if chosen == "deactivate":
+            self._check_retires("merges", ["ignore"])
+        return chosen
+
+    def _may_retire(self) -> bool:
+        """Tell whether rows have a state in which they are out of use, and the map leaves their state alone."""
+        return retired(self.scope.table) is not None and self.scope.taken.keys().isdisjoint(STATES)
+
+    def _check_retires(self, key: str, valid: list[str]) -> None:
+        if not self._may_retire():
+            written = [f"{name} is written by {self.scope.taken[name]}" for name in STATES if name in self.scope.taken]
+            known = f"the facts name no state of {self.scope.table.name} in which a row is inactive or canceled"
+            self.errors.append(self.document.error((key,), "; ".join(written) or known, valid))
+
+    def _survivor(self) -> None:
+        """Check the lookup that points to the row of the resource that replaces this one, and keep lines off it."""
+        name = self.shape.merged_into
+        try:
+            column = find_column(self.document, ("merged_into",), self.scope.table, name)
+            if self.scope.table.name not in column.targets:
+                message = f"{name} is no lookup to {self.scope.table.name}"
+                valid = [
+                    each.name for each in self.scope.table.columns.values() if self.scope.table.name in each.targets
+                ]
+                raise self.document.error(("merged_into",), message, sorted(set(valid) - SYSTEM_LOOKUPS))
+            if name in SYSTEM_LOOKUPS:
+                raise self.document.error(
+                    ("merged_into",), f"{name} is written by Dataverse alone, when it merges rows"
+                )
+        except MapError as error:
+            self.errors.append(error)
+        self.scope.taken[name] = "merged_into"
 
     def _outward(self, lines: Iterable[Line[Any]]) -> Outward:
         """Gather what may go to FHIR; a condition that no row of the map could meet is a fault."""

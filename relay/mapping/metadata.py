@@ -61,9 +61,9 @@ def _column(name: str, facts: Mapping[str, Any]) -> Column:
         maximum=facts.get("max"),
         format=facts.get("format", ""),
         required=facts.get("required", ""),
-        # a Status option is [value, label, state]; which state it belongs to is not needed to write it
         options={int(each[0]): str(each[1]) for each in facts.get("options", ())},
         targets=tuple(facts.get("targets", ())),
         navigation=dict(facts.get("navigation", {})),
         precision=facts.get("precision"),
+        states={int(value): int(state[0]) for value, _, *state in facts.get("options", ()) if state},
     )

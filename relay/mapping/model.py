@@ -35,6 +35,8 @@ class Column:
     """Lookup target table → single-valued navigation property (case-sensitive)."""
     precision: int | None = None
     """Digits after the point that a Decimal, Double or Money column keeps; None when metadata does not say."""
+    states: Mapping[int, int] = field(default_factory=dict)
+    """Of a Status column: status reason → the state that it belongs to, as far as metadata says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,12 @@ class EntityMap:
     """What Dataverse changes go to FHIR; by default none."""
     unfilled: frozenset[str] = frozenset()
     """Required columns that are left empty on purpose: FHIR has nothing for them."""
+    deletes: Literal["ignore", "deactivate", "delete"] = "ignore"
+    """What becomes of the row of a resource that was deleted on the FHIR server."""
+    merges: Literal["ignore", "deactivate"] = "ignore"
+    """What becomes of the row of a resource that another one replaces."""
+    merged_into: str = ""
+    """The lookup that then points to the other one's row, empty where the map names none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +229,8 @@ class Draft:
 
     `columns` and `lookups` leave out what is kept; a None in `columns` clears. `where` and `key` are in `columns`.
     `claims` are the GUIDs that the resource's own Dynamics identifiers (not `use: old`) name, lower case.
-    `issues` of severity error mean that the resource must not be written.
+    `issues` of severity error mean that the resource must not be written. `end` is set for a resource that is no more:
+    `deleted` (then the draft holds nothing but map and id), or `merged` into the one that `survivor` means.
     """
 
     map: EntityMap
@@ -233,3 +242,10 @@ class Draft:
     issues: tuple[Issue, ...]
     sources: Mapping[str, Source] = field(default_factory=dict)
     unmapped: tuple[str, ...] = ()
+    end: Literal["", "deleted", "merged"] = ""
+    survivor: ByFhirId | ByIdentifier | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The resource's type and id."""
+        return self.map.resource, self.id

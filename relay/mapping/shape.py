@@ -33,6 +33,9 @@ class MapShape(Shape):
     last_updated: str = ""
     disabled: bool = False
     create: Literal["always", "linked", "never"] = "always"
+    deletes: Literal["ignore", "deactivate", "delete"] | None = None
+    merges: Literal["ignore", "deactivate"] | None = None
+    merged_into: str = ""
     null: Nothing = "keep"
     writeback: list[Literal["create", "update"]] = []
     create_in_fhir: bool = False

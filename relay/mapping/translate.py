@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from relay.guid import canonical_guid
+from relay.guid import canonical_guid, is_guid
 from relay.mapping.building import Building
 from relay.mapping.expansions import IDENTIFIER
-from relay.mapping.model import Draft, EntityMap, Issue, Resolve, Resource, Source
+from relay.mapping.model import ByFhirId, ByIdentifier, Draft, EntityMap, Issue, Resolve, Resource, Source
 from relay.mapping.values import Unfit, to_column
 
-_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NEVER_MAPPED = frozenset({"resourceType", "id", "meta"})
 _SUBSETTED = "SUBSETTED"
 
@@ -31,6 +29,9 @@ def translate(entity_map: EntityMap, resource: Resource, resolve: Resolve, *, co
     for line in entity_map.lines:
         line.write(resource, into)
     into.settle(entity_map.choices)
+    survivor = _survivor(entity_map, resource, into)
+    if entity_map.merged_into:
+        into.lookups[entity_map.merged_into] = survivor
     known = entity_map.elements
     return Draft(
         map=entity_map,
@@ -44,7 +45,32 @@ def translate(entity_map: EntityMap, resource: Resource, resolve: Resolve, *, co
         unmapped=tuple(
             name for name in resource if name not in known and name not in _NEVER_MAPPED and not name.startswith("_")
         ),
+        end="merged" if survivor is not None else "",
+        survivor=survivor,
     )
+
+
+def deleted(entity_map: EntityMap, fhir_id: str) -> Draft:
+    """Return the draft of a resource that was deleted: it says which one, and nothing else."""
+    return Draft(entity_map, fhir_id, {}, {}, (), (), (), end="deleted")
+
+
+def _survivor(entity_map: EntityMap, resource: Resource, into: Building) -> ByFhirId | ByIdentifier | None:
+    """Return what replaces the resource: it is not active, and its one link `replaced-by` means another of its type."""
+    links = resource.get("link")
+    if entity_map.merges == "ignore" or resource.get("active") is not False or not isinstance(links, list):
+        return None
+    replacing = [each.get("other") for each in links if isinstance(each, Mapping) and each.get("type") == "replaced-by"]
+    if not replacing:
+        return None
+    found = {into.resolve(each) if isinstance(each, Mapping) else None for each in replacing}
+    (survivor, *others) = found
+    itself = ByFhirId(entity_map.resource, str(resource.get("id")))
+    if others or survivor is None or survivor.type != entity_map.resource or survivor == itself:
+        message = f"what replaces the resource is not one other {entity_map.resource}, so its row stays in use"
+        into.issues.append(Issue("warning", "survivor-unknown", message, "$.link"))
+        return None
+    return survivor
 
 
 def _identity(entity_map: EntityMap, resource: Resource, into: Building) -> str:
@@ -104,7 +130,7 @@ def _claims(entity_map: EntityMap, resource: Resource, into: Building) -> tuple[
         if value is None or item.get("use") == "old":
             continue
         guid = canonical_guid(value) if isinstance(value, str) else ""
-        if _GUID.fullmatch(guid):
+        if is_guid(guid):
             claims[guid] = None
         else:
             message = "the value of a Dynamics identifier is not a GUID"

@@ -44,6 +44,10 @@ class Store(Protocol):
         """Read a blob; None when it is not there."""
         ...
 
+    async def read_blob(self, container: str, name: str, start: int, length: int) -> bytes | None:
+        """Read at most `length` bytes of a blob from `start` on, none behind its end; None when it is not there."""
+        ...
+
     async def delete_blob(self, container: str, name: str) -> None:
         """Delete a blob; one that is not there is fine."""
         ...

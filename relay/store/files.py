@@ -50,6 +50,17 @@ class Files:
             except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
                 return None
 
+    def read(self, container: str, name: str, start: int, length: int) -> bytes | None:
+        """Read at most `length` bytes of a file from `start` on; None when it is not there."""
+        path = self._path(container, name)
+        with storage_errors(path):
+            try:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    return file.read(length)
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+                return None
+
     def delete(self, container: str, name: str) -> None:
         """Delete a file and the sub-folders that it leaves empty."""
         path = self._path(container, name)

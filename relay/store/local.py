@@ -79,6 +79,10 @@ class LocalStore:
         """Read a blob; None when it is not there."""
         return await asyncio.to_thread(self._files.get, container, name)
 
+    async def read_blob(self, container: str, name: str, start: int, length: int) -> bytes | None:
+        """Read at most `length` bytes of a blob from `start` on, none behind its end; None when it is not there."""
+        return await asyncio.to_thread(self._files.read, container, name, start, length)
+
     async def delete_blob(self, container: str, name: str) -> None:
         """Delete a blob; one that is not there is fine."""
         await asyncio.to_thread(self._files.delete, container, name)

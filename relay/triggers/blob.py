@@ -7,12 +7,13 @@ import os
 import azure.functions as func
 
 from relay.app import fresh_relay
+from relay.settings import read_blob_source
 
 bp = func.Blueprint()
 
 # Read when functions are indexed, before there is a Relay: Flex Consumption knows the Event Grid source only.
-_SOURCES = {"polling": func.BlobSource.LOGS_AND_CONTAINER_SCAN, "eventgrid": func.BlobSource.EVENT_GRID}
-_source = _SOURCES.get(os.environ.get("RELAY_BLOB_SOURCE", "polling").lower())
+_SOURCES = {"polling": func.BlobSource.LOGS_AND_CONTAINER_SCAN, "event-grid": func.BlobSource.EVENT_GRID}
+_source = _SOURCES.get(read_blob_source(os.environ.get("RELAY_BLOB_SOURCE", "polling")))
 if _source is None:
     raise ValueError(f"RELAY_BLOB_SOURCE: valid are {', '.join(_SOURCES)}")
 

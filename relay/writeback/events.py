@@ -18,6 +18,7 @@ from relay.errors import Failed, Transient
 from relay.fhir.links import Link
 from relay.mapping.load import MapSet
 from relay.mapping.model import EntityMap, IdentifierMap
+from relay.mapping.states import STATE, is_retired
 from relay.store.ledger import PREFIX, Ledger
 from relay.writeback.messages import EventMessage
 from relay.writeback.rows import standing_for
@@ -29,7 +30,7 @@ _FHIR_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 class Ignored:
     """Why an event asks for nothing.
 
-    `not-mapped`, `not-create`, `row-gone`, `no-fhir-id`, `no-identifier`, `no-writeback`, `own-write`.
+    `not-mapped`, `not-create`, `row-gone`, `row-inactive`, `no-fhir-id`, `no-identifier`, `no-writeback`, `own-write`.
     """
 
     reason: str
@@ -144,8 +145,8 @@ class EventReader:
             return Ignored("row-gone")
         values = _body(answers[0])
         entity_map = self._maps.fitting(table, values)
-        if entity_map is None:
-            return Ignored("not-mapped")
+        if entity_map is None or (entity_map.merges != "ignore" and is_retired(entity_map.table, values)):
+            return Ignored("not-mapped" if entity_map is None else "row-inactive")
         identifier = entity_map.identifier
         if identifier is None:
             return Ignored("no-identifier")
@@ -252,6 +253,7 @@ def _taken(identifier: IdentifierMap) -> Failed:
 def _row_request(maps: Sequence[EntityMap], guid: str) -> Request:
     table = maps[0].table
     columns = dict.fromkeys(column for entity_map in maps for column in (entity_map.key, *entity_map.where))
+    columns |= dict.fromkeys({STATE} & table.columns.keys())
     select = ",".join(quoting.logical_name(column) for column in (table.primary_id, *columns))
     return Request("GET", f"{quoting.record(table.entity_set, guid)}?$select={select}")
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
 from relay.auth import BearerAuth, HeaderAuth, dataverse_auth, fhir_auth
-from relay.errors import RelayError, SettingsError, Transient, Unsupported
+from relay.errors import RelayError, SettingsError, Transient
 from relay.settings import Settings
 
 SECRET = "s3cr3t-canary"
@@ -94,12 +94,6 @@ def test_what_is_missing_for_fhir_is_named(values: dict[str, Any], words: str) -
     with pytest.raises(SettingsError, match=words) as caught:
         fhir_auth(settings(**values))
     assert SECRET not in str(caught.value)
-
-
-def test_google_is_not_supported() -> None:
-    """A way that is not there is named, with those that are."""
-    with pytest.raises(Unsupported, match=r"google.*valid: none, entra, client_credentials, header"):
-        fhir_auth(settings(fhir_auth="google"))
 
 
 def test_a_header_is_read() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from devstack import hapi, medplum, servers
+from devstack import azurite, hapi, medplum, servers
 from devstack.cache import cache, installed, need, run
 from relay.errors import Terminal
 
@@ -93,7 +93,9 @@ def test_missing_programs_are_named() -> None:
     assert caught.value.code == "missing-program"
 
 
-@pytest.mark.parametrize(("server", "told"), [(hapi, "java, javac, mvn"), (medplum, "node, npm")])
+@pytest.mark.parametrize(
+    ("server", "told"), [(hapi, "java, javac, mvn"), (medplum, "node, npm"), (azurite, "node, npm")]
+)
 def test_a_server_names_the_programs_it_needs(server: object, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is begun without them."""
     monkeypatch.setenv("PATH", "")

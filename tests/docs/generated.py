@@ -47,7 +47,8 @@ def settings_page() -> str:
         lines.append(_table_row(row))
     lines += [
         "",
-        "Not supported yet, and refused with an error that says so: `RELAY_FHIR_AUTH=google`.",
+        "`RELAY_FHIR_AUTH=google` and Pub/Sub need the package google-auth, which is optional: `pip install 'relay[google]'`, in",
+        "Azure a line in `requirements.txt`.",
         "",
         "An empty `RELAY_STORE` means the storage account that the Functions host itself uses, named as for the host:",
         "`AzureWebJobsStorage` (a connection string, or `UseDevelopmentStorage=true` for Azurite), or an identity:",

@@ -36,7 +36,7 @@ def is_addresses(block: Block) -> bool:
 
 
 @contextmanager
-def running(block: Block, folder: Path) -> Iterator[dict[str, str]]:
+def running(block: Block, folder: Path, *, fhir: str = "embedded") -> Iterator[dict[str, str]]:
     """Run the block's `relay up` in `folder`; yields the addresses by the names that the page gives them."""
     (line,) = [each for each in lines(block) if is_up(Block("sh", "", each))]
     words = shlex.split(line.replace("$PWD", str(folder)))
@@ -46,7 +46,7 @@ def running(block: Block, folder: Path) -> Iterator[dict[str, str]]:
     said[said.index("7071")], said[said.index(".relay")] = "0", str(folder / ".relay")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RELAY_", "AzureWebJobs"))}
     with subprocess.Popen(  # noqa: S603 - our own command
-        [RELAY, *said],
+        [RELAY, *said, "--fhir", fhir],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

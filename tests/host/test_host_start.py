@@ -149,9 +149,7 @@ async def test_what_is_not_served_is_indexed_and_refused_by_name(hosted: Any, ca
     async with hosted("unserved") as up:
         missing = {each.name: each.unserved for each in up.host.functions if each.unserved}
         assert {name: text.partition(" is not")[0] for name, text in missing.items()} == {
-            "fhir_event": "eventGridTrigger",
             "bus": "serviceBusTrigger",
-            "announced": "blobTrigger with source EventGrid",
             "saved": "output binding blob",
             "insistent": "a retry policy on a timer",
         }
@@ -163,7 +161,7 @@ async def test_what_is_not_served_is_indexed_and_refused_by_name(hosted: Any, ca
             assert (answer.status_code, answer.text) == (501, f"{name}: {text}")
         answer = await up.client.get("/api/saved")
         assert (answer.status_code, answer.text) == (501, f"saved: {missing['saved']}")
-        assert (await up.client.post("/runtime/webhooks/EventGrid?functionName=fhir_event")).status_code == 501
+        assert (await up.client.post("/runtime/webhooks/durabletask")).status_code == 501
         assert (await up.client.get("/api/fine")).text == "fine"
 
 

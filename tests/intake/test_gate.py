@@ -89,9 +89,12 @@ async def test_cancelled_waits_leak_nothing(seed: int) -> None:
 
 
 def test_what_a_body_weighs() -> None:
-    """A gzip body weighs what it inflates to, as far as it says so, and never more than the largest body."""
+    """A gzip body weighs what it inflates to, whatever it says, and never more than the largest body."""
     plain = b"x" * 5000
     assert weight(plain, 10_000) == 5000
     assert weight(gzip.compress(plain), 10_000) == 5000
     assert weight(gzip.compress(plain), 1000) == 1000
+    assert weight(gzip.compress(plain) + gzip.compress(b""), 10_000) == 5000
+    assert weight(gzip.compress(plain) + bytes(8), 10_000) == 5000
+    assert weight(gzip.compress(plain) + gzip.compress(plain), 10_000) == 10_000
     assert weight(b"\x1f\x8b\xff\xff\xff\xff", 1000) == 1000

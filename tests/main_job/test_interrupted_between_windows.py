@@ -10,7 +10,8 @@ import pytest
 from test_killed_between_write_and_put import calm
 from test_navigation_names import WRONG, maps
 
-from support.mishaps import Kill, Wire
+from relay.mapping.load import load_maps
+from support.mishaps import Kill, Wire, once
 from support.samples import bundle, encounter, patient, practitioner, results
 from support.state import state
 from support.world import world
@@ -100,3 +101,18 @@ async def test_names_that_are_put_right_on_the_way(tmp_path: Path) -> None:
         assert reply.body is not None
         assert set(results(reply.body).values()) == {"created"}
         assert reply.body["receipt"]["rows"]["created"] > 3
+
+
+async def test_maps_that_are_taken_away_on_the_way(tmp_path: Path) -> None:
+    """While an org is asked for its names, a type loses its map: what was done of it stays told, and the rest goes on."""
+    sent = [patient(), encounter()]
+    async with world(tmp_path, maps=maps(tmp_path, WRONG["written"]), window=1, events=False) as it:
+        await it.put(*sent)
+
+        async def disable() -> None:
+            (tmp_path / "maps" / "patient.yaml").unlink()
+            it.relay.__dict__["maps"] = load_maps(tmp_path / "maps")
+
+        once(it.to_dataverse, lambda request: "EntityDefinitions" in request.url.path, disable)
+        reply = await it.post(bundle(*sent))
+        assert results(dict(reply.body or {})) == {"Patient/p1": "created", "Encounter/e1": "created"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Mapping
@@ -58,6 +59,10 @@ async def test_wrong_names_are_put_right(tmp_path: Path, write: dict[str, Any], 
             reply = await it.post(bundle(*SENT))
             assert reply.body is not None
             assert reply.status == 200
+            assert set(results(reply.body).values()) == {"created"}
+            assert reply.body["receipt"]["rows"] == {"created": 14, "updated": 0}
+            (row,) = await it.rows("contacts", "msemr_azurefhirid eq 'p1'")
+            assert await it.relay.written.find("contact", row["contactid"], "lastname")
             await it.settle()
             assert await it.dead() == []
             assert len(asked(it)) == len(set(asked(it)))
@@ -69,6 +74,19 @@ async def test_wrong_names_are_put_right(tmp_path: Path, write: dict[str, Any], 
             assert asked(it) == []
             ends.append(await state(it))
     assert ends[0] == ends[1]
+
+
+@both_paths
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_two_bundles_that_meet_a_wrong_name_at_once(tmp_path: Path, write: dict[str, Any], wrong: str) -> None:
+    """Whichever of them learns the right names first, the other one goes through with them as well."""
+    async with world(tmp_path, maps=maps(tmp_path, WRONG[wrong]), events=False, **write) as it:
+        await it.put(*SENT)
+        replies = await asyncio.gather(it.post(bundle(*SENT[:2])), it.post(bundle(*SENT[2:])))
+        assert [reply.status for reply in replies] == [200, 200]
+        told = [result for reply in replies for result in results(dict(reply.body or {})).values()]
+        assert told == ["created"] * 4
+        assert await it.dead() == []
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -6,9 +6,13 @@ import json
 import re
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
 
 from relay.store.written import CONTAINER
-from support.samples import bundle, patient
+from support.samples import bundle, encounter, patient
 from support.world import World, world
 
 
@@ -58,6 +62,28 @@ async def test_child_rows_and_lookups_are_told_too(tmp_path: Path) -> None:
         assert value.path == "$.value"
         (lookup,) = await it.relay.written.find("contact", await contact(it), "msemr_managingorganization")
         assert lookup.path == "$.managingOrganization"
+
+
+@pytest.mark.parametrize("apart", [{"window": 1}, {"bulk_from": 1}], ids=["windows", "levels"])
+async def test_a_bundle_that_was_put_off_told_what_it_wrote(tmp_path: Path, apart: dict[str, Any]) -> None:
+    """What went through before a side was away is remembered, although a later try finds it unchanged."""
+    async with world(tmp_path, events=False, **apart) as it:
+        away = 1
+
+        async def cut(request: httpx.Request) -> None:
+            nonlocal away
+            if away and b"visit-e1" in request.content:
+                away -= 1
+                raise httpx.ReadTimeout("away")
+
+        it.to_dataverse.before.append(cut)
+        reply = await it.post(bundle(patient(), encounter()))
+        assert reply.status == 202
+        await it.settle()
+        assert away == 0
+        assert len(await it.rows("msemr_encounters")) == 1
+        (found,) = await it.relay.written.find("contact", await contact(it), "lastname")
+        assert found.bundle == reply.job
 
 
 async def test_no_value_and_no_id_is_kept(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -32,11 +33,13 @@ from relay.mapping.load import MapSet, load_maps
 from relay.mapping.model import ByFhirId, Draft
 from relay.mapping.translate import translate
 from support.memory import Memory
+from support.mishaps import once, writes_rows
 from support.samples import GUID, PATIENT, bundle, codes, encounter, organization, patient, practitioner, results
 from support.state import state
 from support.world import shipped_maps, world
 
 Json = dict[str, Any]
+DENIED = "0x80040220"
 quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
 
@@ -195,6 +198,22 @@ def test_an_identifier_of_two_patients_is_nobodys() -> None:
     assert memory.rows("msemr_encounter") == {}
 
 
+@pytest.mark.parametrize("order", ["abe", "aeb", "bea", "eab"])
+def test_an_identifier_of_two_is_nobodys_in_any_order(order: str) -> None:
+    """Who refers to an identifier that two resources carry is bound to neither, whichever of the three comes first."""
+    sent = {"a": person("a", "1"), "b": person("b", "1") | {"birthDate": "1990-01-01"}, "e": visit("1")}
+    memory = Memory(matching())
+    done = one_by_one(memory, [sent[each] for each in order])
+    assert done == {"a": "created", "b": "created", "e": "unresolved-reference"}
+
+
+def test_a_common_identifier_of_nobody_in_the_bundle_ties_nothing() -> None:
+    """Those that refer to somebody who did not come with them may be worked on apart."""
+    listed = referring([visit("1") | {"id": f"e{number}"} for number in range(4)])
+    known = looked_ahead(Memory(matching()), listed)
+    assert [len(window) for window in windows(listed, 2, "fhir", known)] == [2, 2]
+
+
 def test_an_identifier_that_the_bundle_corrects_is_found() -> None:
     """Whoever has the identifier before the bundle is meant by it, though the bundle takes it away."""
     memory = Memory(matching())
@@ -329,3 +348,51 @@ async def test_a_side_that_gets_busy_between_windows(tmp_path: Path) -> None:
         assert outcome["status"] == "succeeded"
         assert set(results(outcome).values()) <= {"created", "unchanged"}
         assert len(await it.rows("msemr_encounters")) == len(await it.rows("contacts")) == 3
+
+
+@pytest.mark.parametrize("later", [False, True], ids=["first", "second"])
+async def test_what_was_done_before_an_end_is_told(tmp_path: Path, later: bool) -> None:
+    """A right that is missing ends a bundle; the rows of the windows before it are in the outcome, the rest failed for that."""
+    async with world(tmp_path, window=1, events=False) as it:
+        await it.put(patient("p1"), patient("p2"))
+
+        async def deny(request: httpx.Request) -> None:
+            if f"'p{1 + later}'" in request.content.decode():
+                it.dataverse.faults.append(Fault(path="batch", status=403, body={"error": {"code": DENIED}}))
+
+        it.to_dataverse.before.append(deny)
+        reply = await it.post(bundle(patient("p1"), patient("p2")))
+        outcome = dict(reply.body or {})
+        assert [issue["code"] for issue in outcome["issues"]] == [DENIED]
+        assert await it.dead() == [DENIED]
+        if not later:
+            assert (reply.status, outcome["entries"]) == (422, [])
+            return
+        assert (reply.status, outcome["status"]) == (207, "partial")
+        assert results(outcome) == {"Patient/p1": "created", "Patient/p2": "failed"}
+        assert codes(outcome) == {"Patient/p1": [], "Patient/p2": [DENIED]}
+        assert outcome["receipt"]["rows"]["created"] == 4
+        (row,) = await it.rows("contacts")
+        assert outcome["entries"][0]["row"]["id"] == row["contactid"]
+
+
+async def test_rows_of_the_window_that_ends_are_told_too(tmp_path: Path) -> None:
+    """One of two patients loses a race, and may not be read then: the other one's row is there, and is told with why it ended."""
+    async with world(tmp_path, events=False) as it:
+        await it.put(patient("p1"), patient("p2"))
+
+        async def overtake() -> None:
+            taken = {"contactid": row_key("fhir", "Patient", "p2"), "lastname": "Taken"}
+            assert (await it.http.post("/api/data/v9.2/contacts", json=taken)).is_success
+            it.dataverse.faults.append(Fault(path="batch", after=1, status=403, body={"error": {"code": DENIED}}))
+
+        once(it.to_dataverse, writes_rows, overtake)
+        reply = await it.post(bundle(patient("p1"), patient("p2")))
+        outcome = dict(reply.body or {})
+        assert (reply.status, outcome["status"]) == (207, "partial")
+        assert results(outcome) == {"Patient/p1": "created", "Patient/p2": "failed"}
+        assert codes(outcome) == {"Patient/p1": [DENIED], "Patient/p2": [DENIED]}
+        (row,) = await it.rows("contacts", "msemr_azurefhirid eq 'p1'")
+        assert outcome["entries"][0]["row"]["id"] == row["contactid"]
+        assert (outcome["entries"][0]["writeback"], outcome["entries"][1]["row"]) == ("none", None)
+        assert await it.dead() == [DENIED]

@@ -47,12 +47,27 @@ async def test_what_cannot_be_read_is_told_afterwards(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         gate = it.relay._gate
         assert await gate.enter(1 << 40, within=0)
-        reply = await it.post(b"{", content_type="application/fhir+json; charset=" + "x" * 5000)
+        reply = await it.post(b"{", content_type="application/fhir+json; note=" + "x" * 5000)
         assert reply.status == 202
         gate.leave(1 << 40)
         await it.settle()
         outcome = dict((await it.relay.inbound.status(reply.job)).body or {})
         assert [issue["code"] for issue in outcome["issues"]] == ["truncated"]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("kind", "coding"),
+    [("text/plain", ""), ("application/json; charset=utf-7", ""), ("", "br"), ("", "x" * 60_000)],
+    ids=["type", "charset", "encoding", "long"],
+)
+async def test_what_the_headers_rule_out_is_refused_at_once(tmp_path: Path, kind: str, coding: str) -> None:
+    """A full gate lets nothing through that would be refused otherwise: a body in another charset is never read as UTF-8."""
+    async with world(tmp_path) as it:
+        assert await it.relay._gate.enter(1 << 40, within=0)
+        reply = await it.post(bundle(patient()), content_type=kind, content_encoding=coding)
+        assert reply.status == 415
+        assert await it.store.next_visible("inbound") is None
 
 
 @pytest.mark.usefixtures("impatient")

@@ -15,6 +15,19 @@ async def test_a_blob_is_read_as_it_was_written(store: Any) -> None:
     assert await store.get_blob("bundles", "ward/3/a.json") == b""
 
 
+async def test_a_part_of_a_blob_is_read_alone(store: Any) -> None:
+    """As many bytes as there are from a place on, none behind the end; what is not there is None."""
+    await store.put_blob("bundles", "a/b.ndjson", b"0123456789")
+    parts = [
+        await store.read_blob("bundles", "a/b.ndjson", *part) for part in ((0, 4), (4, 4), (8, 4), (10, 4), (99, 1))
+    ]
+    assert parts == [b"0123", b"4567", b"89", b"", b""]
+    await store.put_blob("bundles", "empty", b"")
+    assert await store.read_blob("bundles", "empty", 0, 4) == b""
+    assert await store.read_blob("bundles", "a", 0, 4) is None
+    assert await store.read_blob("nowhere", "a", 0, 4) is None
+
+
 async def test_what_is_not_there_is_none_or_empty(store: Any) -> None:
     """Unknown blobs and containers are no errors, and deleting them is fine."""
     assert await store.get_blob("bundles", "a.json") is None

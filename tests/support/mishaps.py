@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -107,3 +108,14 @@ def overhear(side: Between) -> list[str]:
     ear = Ear(side.inner)
     side.inner = ear
     return ear.heard
+
+
+@contextmanager
+def answering(side: Between, status: int) -> Iterator[None]:
+    """Have a side answer every request with this status."""
+    inner = side.inner
+    side.inner = httpx.MockTransport(lambda _: httpx.Response(status))
+    try:
+        yield
+    finally:
+        side.inner = inner

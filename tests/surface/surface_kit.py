@@ -100,6 +100,7 @@ class Surface:
     async def due(self) -> int:
         """Do what is due now, without moving the clock; returns how often a function ran."""
         await self.dataverse.webhooks.idle()
+        await self.fhir.subscriptions.delivered()
         return await self.host.run_due()
 
     async def settle(self, *, within: timedelta = timedelta(hours=1)) -> None:
@@ -109,6 +110,7 @@ class Surface:
             if await self.due():
                 continue
             await self.dataverse.webhooks.idle()
+            await self.fhir.subscriptions.delivered()
             due = [at for queue in ("inbound", "writeback") if (at := await self.store.next_visible(queue))]
             if not due or min(due) > end:
                 return
@@ -162,9 +164,14 @@ async def surface(
     keys: Mapping[str, list[str]] | None = None,
     wrap: Wrap | None = None,
     settings: Mapping[str, str] | None = None,
+    google: httpx.AsyncBaseTransport | None = None,
+    below: str = "",
     **more: str,
 ) -> AsyncIterator[Surface]:
-    """Serve function_app.py over ASGI; `settings` (and `more`) are RELAY_* by their lower-case names, `wrap` is put round the app's store."""
+    """Serve function_app.py over ASGI; `settings` (and `more`) are RELAY_* by their lower-case names, `wrap` is put round the app's store.
+
+    `google` carries what the app asks Google, `below` is a path under which the app sees the FHIR server.
+    """
     clock = Clock()
     store = LocalStore(folder / "store", now=clock)
     made: list[Surface] = []
@@ -174,12 +181,16 @@ async def surface(
         return await httpx.ASGITransport(made[0].host.asgi).handle_async_request(request)
 
     org = dataverse_emulator.create_app(base_url=ORG, webhook_transport=_Handed(deliver))
-    server = fhir_server.create_app(base_url=FHIR)
+
+    async def notify(request: httpx.Request) -> httpx.Response:
+        return await httpx.ASGITransport(made[0].host.asgi).handle_async_request(request)
+
+    server = fhir_server.create_app(base_url=FHIR, transport=_Handed(notify))
     given = {
         "AzureWebJobsStorage": f"file:{store.folder}",
         "RELAY_STORE": f"file:{store.folder}",
         "RELAY_DATAVERSE_URL": ORG,
-        "RELAY_FHIR_URL": FHIR,
+        "RELAY_FHIR_URL": FHIR + below,
         "RELAY_DATAVERSE_AUTH": "none",
         "RELAY_FHIR_AUTH": "none",
         "RELAY_LOG_KEY": "test",
@@ -194,7 +205,8 @@ async def surface(
         app: Any = sys.modules["relay.app"]
         seams = app.Seams(
             dataverse=httpx.ASGITransport(org),
-            fhir=httpx.ASGITransport(server),
+            fhir=_Below(below, httpx.ASGITransport(server)) if below else httpx.ASGITransport(server),
+            google=google,
             now=clock,
             sleep=clock.sleep,
             draw=lambda: 0.5,
@@ -226,6 +238,18 @@ async def surface(
         it.forget_calls()
         yield it
         await org.webhooks.idle()
+
+
+class _Below(httpx.AsyncBaseTransport):
+    """A transport that takes a path off each request."""
+
+    def __init__(self, path: str, inner: httpx.AsyncBaseTransport) -> None:
+        self._path, self._inner = path, inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raw = request.url.raw_path.decode().removeprefix(self._path) or "/"
+        request.url = request.url.copy_with(raw_path=raw.encode())
+        return await self._inner.handle_async_request(request)
 
 
 def _content(resource: dict[str, Any]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ async def test_a_bad_file_leaves_a_failed_outcome(tmp_path: Path, content: bytes
 
 
 async def test_lines_of_resources_and_gzip_are_taken(tmp_path: Path) -> None:
-    """*.ndjson holds one resource a line, a bad line fails alone, and .gz may follow either kind of name."""
+    """*.ndjson holds one resource a line, a bad line fails alone and is told by number, and .gz may follow either kind of name."""
     lines = b"\n".join([json.dumps(PATIENT).encode(), b"{", b"", json.dumps(PATIENT | {"id": "p2"}).encode()])
     async with surface(tmp_path) as it:
         drop(it, "export.ndjson", lines)
@@ -114,7 +114,10 @@ async def test_lines_of_resources_and_gzip_are_taken(tmp_path: Path) -> None:
         drop(it, "one.json.gz", gzip.compress(BUNDLE))
         await it.settle()
         for name in ("export.ndjson", "export.ndjson.gz"):
-            assert [each["result"] == "failed" for each in left(it, name)["entries"]] == [False, True, False]
+            outcome = left(it, name)
+            assert [(each["line"], each["result"]) for each in outcome["entries"]] == [(2, "failed")]
+            assert (outcome["status"], outcome["lines"]["total"], outcome["lines"]["failed"]) == ("partial", 3, 1)
+            assert (await it.http.get(f"/api/bundle/{outcome['id']}")).json() == outcome
         assert left(it, "one.json.gz")["status"] == "succeeded"
         assert sorted(row["msemr_azurefhirid"] for row in it.rows("contact")) == ["p1", "p2"]
 

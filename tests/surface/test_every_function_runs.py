@@ -38,6 +38,7 @@ async def test_every_function_runs_in_the_runtime(tmp_path: Path, monkeypatch: p
         assert (await it.http.get(f"/api/bundle/{outcome['id']}")).json()["id"] == outcome["id"]
         assert (await upsert(it, BUNDLE)).status_code == 200
         assert (await retrieved(it, "Patient/p1"))["id"] == "p1"
+        assert (await it.http.put("/api/fhir-hook/Patient/p1", json=PATIENT)).status_code == 202
         # queue and event: the worker carries a bundle out, and a user's row is linked
         left = await it.post(BUNDLE, Prefer="respond-async")
         assert left.status_code == 202
@@ -55,4 +56,5 @@ async def test_every_function_runs_in_the_runtime(tmp_path: Path, monkeypatch: p
         letters = {(each["kind"], each["code"]) for each in await it.relay.dead_letters.list()}
         assert letters == {("inbound", "poison"), ("writeback", "poison"), ("blob", "poison")}
         await it.host.invoke("sweep")
+        await it.host.invoke("fhir_event", json.dumps({"eventType": "Microsoft.HealthcareApis.DicomImageCreated"}))
     assert set(ran) == set(json.loads(GOLDEN.read_text()))

@@ -234,6 +234,25 @@ async def test_a_bad_bundle_is_told_of_without_its_content(tmp_path: Path, sinks
     sinks.check(tmp_path / "store")
 
 
+async def test_notifications_leave_no_trace_of_their_patient(tmp_path: Path, sinks: Sinks) -> None:
+    """What a Subscription sends, good and bad, read or given up on, is in no log, table or answer."""
+    status = {"resourceType": "SubscriptionStatus", "type": "event-notification", "notificationEvent": ["kanari"]}
+    status |= {"subscription": {"reference": "Subscription/kanari"}, "eventsSinceSubscriptionStart": "7"}
+    numbered = bundle({"resource": status}, PATIENT, kind="subscription-notification")
+    visit = VISIT | {"subject": {"reference": "Patient/kanari-nobody"}}
+    async with surface(tmp_path, retry_for="1h", log_key="k") as it:
+        await it.put(PATIENT, visit)
+        for body in (json.dumps(visit).encode(), json.dumps(PATIENT).encode(), numbered, numbered, b"", *BAD.values()):
+            answer = await it.http.post("/api/fhir-hook", content=body, headers=FHIR_JSON)
+            assert sinks.answered(answer).status_code in (200, 202, 400), body[:80]
+        for path in ("kanari", "Patient/kanari-2", "Patient/kanari-id-1"):
+            await it.http.put(f"/api/fhir-hook/{path}", content=json.dumps(PATIENT).encode(), headers=FHIR_JSON)
+            await it.http.delete(f"/api/fhir-hook/{path}")
+        await it.settle(within=timedelta(days=2))
+        assert {"unresolved-reference"} <= {each["code"] for each in await it.relay.dead_letters.list()}
+    sinks.check(tmp_path / "store")
+
+
 ECHO = "the value kanari Kanarienvogel 1911-11-07 of kanari-id-1 is wrong"
 OUTCOME = {
     "resourceType": "OperationOutcome",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from azure.core.exceptions import HttpResponseError
 from azure.storage.blob.aio import BlobServiceClient
 
 from relay.store import BlobInfo
 from relay.store.azure.account import Account
-from relay.store.azure.wire import client_options, collect, created, credential_of, none_if, storage_errors
+from relay.store.azure.wire import client_options, code_of, collect, created, credential_of, none_if, storage_errors
 from relay.store.names import check_blob, check_container
 
 _NO_CONTAINER, _NO_BLOB = "ContainerNotFound", "BlobNotFound"
+_BEHIND_THE_END = "InvalidRange"
 
 
 class Blobs:
@@ -40,6 +42,18 @@ class Blobs:
         with storage_errors(f"container {container}"):
             content = await none_if(blob.download_blob(), _NO_CONTAINER, _NO_BLOB)
             return None if content is None else bytes(await content.readall())
+
+    async def read(self, container: str, name: str, start: int, length: int) -> bytes | None:
+        """Read at most `length` bytes from `start` on, none behind the end; None when the blob is not there."""
+        blob = self._blob(container, name)
+        with storage_errors(f"container {container}"):
+            try:
+                content = await none_if(blob.download_blob(start, length), _NO_CONTAINER, _NO_BLOB)
+                return None if content is None else bytes(await content.readall())
+            except HttpResponseError as error:
+                if code_of(error) != _BEHIND_THE_END:
+                    raise
+                return b""
 
     async def delete(self, container: str, name: str) -> None:
         """Delete a blob, its snapshots too; one that is not there is fine."""

@@ -7,19 +7,9 @@ import azure.functions as func
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
 
-@app.event_grid_trigger(arg_name="event")
-async def fhir_event(event: func.EventGridEvent) -> None:
-    """Take an event."""
-
-
 @app.service_bus_queue_trigger(arg_name="msg", queue_name="events", connection="BUS")
 async def bus(msg: func.ServiceBusMessage) -> None:
     """Take a message."""
-
-
-@app.blob_trigger(arg_name="blob", path="bundles/{name}", connection="AzureWebJobsStorage", source="EventGrid")
-async def announced(blob: func.InputStream) -> None:
-    """Take a blob."""
 
 
 @app.route(route="saved")

@@ -1,0 +1,120 @@
+"""Looking for changes that nobody told of: what was changed since the last time, or the events that a gap left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+
+from relay.errors import Failed, Refused
+from relay.fhir.client import FhirClient
+from relay.inbound.change import Change
+from relay.inbound.heard import Heard, key_of
+from relay.inbound.notifications import SOURCE, read_notification
+from relay.mapping.load import MapSet
+from relay.settings import Settings
+
+OVERLAP = timedelta(minutes=1)
+"""A write that began earlier may be seen later: so much is searched again."""
+SKEW = timedelta(minutes=5)
+"""How far apart the two clocks may be, where only ours is known."""
+LOOK_BACK = timedelta(hours=1)
+"""How far back the first search of all goes."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchUp:
+    """What to look for: changes of `types` (none: of every type with a map) since `since` (none: since the last time).
+
+    `key` is whose watermarks these are. For a gap `first` and `last` are the numbers of the events that did not come, and
+    `subscription` the id to ask for them.
+    """
+
+    key: str
+    types: tuple[str, ...] = ()
+    since: str = ""
+    subscription: str = ""
+    first: int = 0
+    last: int = 0
+
+    def dump(self) -> bytes:
+        """Write it as JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> CatchUp:
+        """Read what `dump` wrote; raises Refused `bad-message`."""
+        try:
+            said = json.loads(data)
+            return cls(**{**said, "types": tuple(said["types"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise Refused("not a search for changes", code="bad-message") from error
+
+
+class Searcher:
+    """Finds changes at the FHIR server."""
+
+    def __init__(
+        self,
+        fhir: Callable[[], FhirClient],
+        maps: Callable[[], MapSet],
+        heard: Heard,
+        settings: Settings,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._fhir = fhir
+        self._maps = maps
+        self._heard = heard
+        self._settings = settings
+        self._now = now
+
+    async def find(self, wanted: CatchUp) -> AsyncIterator[list[Change]]:
+        """Yield changes, a page at a time; the watermark is set behind the last of them, once all were taken.
+
+        Raises Transient while the server is away or busy, Failed when it refuses the search.
+        """
+        if wanted.last:
+            since = datetime.fromisoformat(wanted.since)
+            if not await self._heard.missing(wanted.key, wanted.first, wanted.last, since):
+                return
+            if (told := await self._events(wanted)) is not None:
+                yield told
+                return
+        maps = self._maps()
+        for kind in wanted.types or sorted(each.resource for each in maps):
+            if maps.for_resource(kind) is not None:
+                async for changes in self._changed(wanted, kind):
+                    yield changes
+
+    async def _changed(self, wanted: CatchUp, kind: str) -> AsyncIterator[list[Change]]:
+        """Yield the changes of one type; each has a watermark of its own, for one may be searched long after another."""
+        watermark = key_of(wanted.key, kind)
+        upto = None if wanted.since else await self._heard.searched(watermark)
+        if wanted.since:
+            since = datetime.fromisoformat(wanted.since)
+        else:
+            since = upto - OVERLAP if upto else self._now() - LOOK_BACK
+        newest = upto
+        async for page in self._fhir().updated(kind, since):
+            yield [
+                Change(SOURCE, kind, each.id, each.version or None, "unknown", each.text.encode() or None)
+                for each in page.found
+            ]
+            newest = max(filter(None, (newest, page.newest)), default=None)
+        if not wanted.since and newest is not None:
+            await self._heard.put_searched(watermark, newest)
+
+    async def _events(self, wanted: CatchUp) -> list[Change] | None:
+        """Ask the Subscription for the events; None when it does not tell all of them, so that a search must."""
+        if not wanted.subscription:
+            return None
+        try:
+            answer = await self._fhir().events(wanted.subscription, wanted.first, wanted.last)
+            if answer is None:
+                return None
+            told = read_notification("POST", "", answer, content_type="", content_encoding="", limits=self._settings)
+        except (Refused, Failed):
+            return None
+        whole = set(range(wanted.first, wanted.last + 1)) <= set(told.events) and len(told.changes) > 0
+        return list(told.changes) if whole else None

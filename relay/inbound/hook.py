@@ -1,0 +1,116 @@
+"""The endpoint of FHIR Subscriptions: read what was sent, keep the changes it tells of, and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from relay.errors import Refused, StoreUnavailable
+from relay.inbound.catch_up import SKEW, CatchUp
+from relay.inbound.gate import Gate, weight
+from relay.inbound.heard import Head, Heard, key_of
+from relay.inbound.notifications import Notification, own_id, read_notification
+from relay.inbound.outcome import operation_outcome
+from relay.inbound.service import PATIENCE, Inbound, Reply, unavailable
+from relay.settings import Settings
+
+SMALL = 256 * 1024  # bytes of a body that is read at once, whatever else is in work
+BUCKET = 2  # seconds: what is told of without saying what, in such a span, is one search after it
+LATE = timedelta(seconds=10)
+"""How long an event may come after a later one before it is looked for."""
+
+_AWAY = 503
+
+
+class Hook:
+    """Takes notifications; one is accepted only after its changes are kept."""
+
+    def __init__(
+        self, inbound: Inbound, heard: Heard, settings: Settings, *, gate: Gate, now: Callable[[], datetime]
+    ) -> None:
+        self._inbound = inbound
+        self._heard = heard
+        self._settings = settings
+        self._gate = gate
+        self._now = now
+
+    async def take(self, method: str, path: str, body: bytes, content_type: str, content_encoding: str) -> Reply:
+        """Answer 202 once the changes are kept, 200 when there is nothing to keep; 503 asks to send it again."""
+        size = weight(body, self._settings.max_body_bytes)
+        try:
+            if size <= SMALL:
+                return await self._take(method, path, body, content_type, content_encoding)
+            if not await self._gate.enter(size, within=PATIENCE):
+                busy = Refused("too much is in work: send it again", code="busy", status=_AWAY)
+                return Reply(_AWAY, operation_outcome(busy, _AWAY), retry_after=30)
+            with self._gate.inside(size):
+                return await self._take(method, path, body, content_type, content_encoding)
+        except Refused as refused:
+            return Reply(refused.status, operation_outcome(refused, refused.status))
+        except StoreUnavailable:
+            return unavailable()
+
+    async def _take(self, method: str, path: str, body: bytes, content_type: str, content_encoding: str) -> Reply:
+        told = read_notification(
+            method,
+            path,
+            body,
+            content_type=content_type,
+            content_encoding=content_encoding,
+            limits=self._settings,
+        )
+        if told.subscription:
+            return await self._numbered(told, body)
+        if told.unsaid:
+            return await self._look(CatchUp(key_of("path", *told.types), told.types))
+        return await self._inbound.changes(told.changes)
+
+    async def _numbered(self, told: Notification, body: bytes) -> Reply:
+        """Take what a topic-based Subscription tells: what it repeats is dropped, and what it left out is looked for."""
+        key = key_of("subscription", told.subscription)
+        head = await self._heard.head(key)
+        if told.events and all([await self._heard.came(key, number, body) for number in told.events]):
+            return Reply(200)
+        types = {*told.types, *(each.type for each in told.changes), *(head.types if head else ())}
+        reply = await self._inbound.changes(told.changes)
+        if told.unsaid and reply.status != _AWAY:
+            reply = await self._look(CatchUp(key, tuple(sorted(types))))
+        gap = _gap(told, head)
+        if gap and head and reply.status != _AWAY:
+            since = (head.at - SKEW).isoformat()
+            asked = CatchUp(key, tuple(sorted(types)), since, own_id(told.subscription, self._settings.fhir_url), *gap)
+            looked = await self._inbound.look(asked, delay=LATE)
+            reply = looked if looked.status == _AWAY else reply
+        if reply.status != _AWAY:  # what is not kept comes again, and must not be taken for a repetition then
+            if (last := _last(told)) is not None:
+                await self._heard.put_head(key, last, types)
+            for number in told.events:
+                await self._heard.note(key, number, body)
+        return reply
+
+    async def _look(self, wanted: CatchUp) -> Reply:
+        """Have the changes of a key looked for, once for all that is told in one span of time."""
+        now = self._now().timestamp()
+        bucket = int(now // BUCKET)
+        if await self._heard.asked(wanted.key, bucket):
+            return Reply(202)
+        # It begins after the span's end: whatever is told of in the span is there to be found.
+        delay = timedelta(seconds=(bucket + 2) * BUCKET - now)
+        reply = await self._inbound.look(wanted, delay=delay)
+        if reply.status != _AWAY:
+            await self._heard.put_asked(wanted.key, bucket)
+        return reply
+
+
+def _last(told: Notification) -> int | None:
+    """Return how many events there were up to this notification."""
+    return max(filter(None, (told.total, *told.events)), default=told.total)
+
+
+def _gap(told: Notification, head: Head | None) -> tuple[int, int] | None:
+    """Return the first and last number of events that were told of neither before nor now."""
+    last = _last(told)
+    if head is None or last is None:
+        return None
+    first_told = min(told.events, default=last + 1)
+    return (head.last + 1, first_told - 1) if first_told - 1 > head.last else None
