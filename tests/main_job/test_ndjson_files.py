@@ -13,6 +13,7 @@ import pytest
 
 from devstack.control import Fault
 from relay.inbound.jobs import PAYLOADS
+from support.data import need_fhir_data
 from support.mishaps import Kill, Wire
 from support.samples import encounter, patient
 from support.state import state
