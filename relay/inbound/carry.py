@@ -164,11 +164,11 @@ class Carrier:
             drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
         # What was deleted comes last: until then the others may still refer to it, or no longer do.
-        deleted = [number for number, draft in drafts.items() if draft.end == "deleted"]
+        ended = [number for number, draft in drafts.items() if draft.end == "deleted"]
         living = {number: draft for number, draft in drafts.items() if draft.end != "deleted"}
         known = await self._look_ahead(living, locator)
         parts = windows(living, self._settings.window, self._settings.source_name, known)
-        for window in [*parts, *chunked(deleted, self._settings.window)]:
+        for window in [*parts, *chunked(ended, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag, locator, progress)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import unquote_plus
 
-from relay.errors import Transient
+from relay.errors import Failed, Transient
 from relay.fhir.answers import Read, instant_of
 from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient
 from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
@@ -172,7 +172,7 @@ class _Run:
         found = [
             replace(work.interactions[index], id=answer.id)
             for index, answer in progress.answers.items()
-            if answer.status == OK and answer.id and not answer.body and work.interactions[index].method == "POST"
+            if answer.status == OK and answer.id and not answer.body and work.interactions[index].if_none_exist
         ]
         for each, read in zip(found, await self._read_all(found), strict=True):
             known = replace(progress.answers[each.index], body=read.text)
@@ -227,7 +227,10 @@ class _Run:
         if match is None:
             return ""
         system, value = (re.sub(r"\\(.)", r"\1", part) for part in match.groups())
-        found = await self._fhir.search(each.type, [(system, value)])
+        try:
+            found = await self._fhir.search(each.type, [(system, value)])
+        except Failed:  # a server that does not search, or not by this
+            return ""
         return "" if found.several or not found.hits else found.hits[0].id
 
 

@@ -11,8 +11,6 @@ from relay.errors import Refused
 from relay.store.ledger import PREFIX
 from relay.telemetry import Meter
 
-QUEUE = "inbound"
-PAYLOADS = "relay-payloads"
 CHANGES = "changes"  # a job's kind: its payload is a list of changes
 CATCH_UP = "catch-up"  # … or says which changes to look for
 WORKERS_PATIENCE = 20.0  # seconds that a message waits for its turn at first, twice as many whenever it comes again

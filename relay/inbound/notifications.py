@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 class Notification:
     """What was told: `changes`, or with `unsaid` that something changed, of the `types` if the path names any.
 
-    Of a topic-based one `subscription` is the reference to it, `total` how many events there were since it started, and
+    `bundle` is whether it came as a Bundle, which HAPI wants to be answered with one. Of a topic-based one `subscription` is the reference to it, `total` how many events there were since it started, and
     `events` the numbers of those that are told of here; otherwise they are empty.
     """
 
@@ -54,6 +54,7 @@ class Notification:
     changes: tuple[Change, ...] = ()
     unsaid: bool = False
     types: tuple[str, ...] = ()
+    bundle: bool = False
     subscription: str = ""
     total: int | None = None
     events: tuple[int, ...] = ()
@@ -85,7 +86,7 @@ def read_notification(
         raise Refused("the path names a resource, the body is a Bundle", code="bad-path")
     status = incoming.entries[0] if incoming.entries else None
     if status is None or status.skip != "subscription-status":
-        return Notification("event-notification", tuple(reader.entries(incoming.entries)))
+        return Notification("event-notification", tuple(reader.entries(incoming.entries)), bundle=True)
     return reader.notification(_status(status.resource or {}), types)
 
 
@@ -164,6 +165,7 @@ class _Reader:
             tuple(changes) if told else (),
             unsaid=status.kind == "event-notification" and not changes,
             types=types,
+            bundle=True,
             subscription=status.subscription,
             total=status.total,
             events=status.events,

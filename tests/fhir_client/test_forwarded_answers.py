@@ -63,9 +63,19 @@ def read(entry: Any, it: Interaction = PUT) -> Answer:
             Answer(200, "p9", "u-u", "2026-01-01T00:00:00Z", body=json.dumps(FOUND)),
         ),
         ({"response": {"status": "200", "location": "Observation/p9"}}, POST, Answer(200)),
+        ({"response": {"status": "200", "lastModified": "2026-02-31T00:00:00Z"}}, PUT, Answer(200, "p1")),
         ({"response": {"status": "204"}}, PUT, Answer(204, "p1")),
     ],
-    ids=["HAPI's bare etag", "location of another host", "all of it", "Medplum", "found", "another type", "deleted"],
+    ids=[
+        "HAPI's bare etag",
+        "location of another host",
+        "all of it",
+        "Medplum",
+        "found",
+        "another type",
+        "no day",
+        "deleted",
+    ],
 )
 def test_success(entry: Json, it: Interaction, wanted: Answer) -> None:
     """Id, version and time are read wherever a server puts them; the host of a Location is never asked."""

@@ -375,3 +375,16 @@ async def test_where_changes_go_both_ways_a_deletion_goes_one(tmp_path: Path, po
         assert (await it.read("Patient", "p1"))["name"][0]["family"] == name
         assert (await only(it))["lastname"] == name
         assert await it.dead() == []
+
+
+async def test_a_return_that_cannot_be_seen_or_written(tmp_path: Path) -> None:
+    """Asked whether the resource is back, the server refuses, or Dataverse does: it fails, and can be tried again."""
+    async with world(tmp_path) as it:
+        await known(it, patient())
+        await removed(it, "Patient/p1")
+        await it.put(patient())
+        with answering(it.to_fhir, 403):
+            assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["fhir-403"])]
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
+        assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["dataverse-0x80040220"])]
+        assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]

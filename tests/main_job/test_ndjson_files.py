@@ -13,7 +13,7 @@ import pytest
 
 from devstack.control import Fault
 from relay.errors import StoreUnavailable
-from relay.inbound.service import PAYLOADS
+from relay.inbound.jobs import PAYLOADS
 from support.data import need_fhir_data
 from support.mishaps import Kill, Wire
 from support.samples import encounter, patient

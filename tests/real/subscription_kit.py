@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,9 @@ def documented() -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def subscribed(it: Real, criteria: str = "", *, path: str = "", **channel: Any) -> AsyncIterator[Subscribed]:
+async def subscribed(
+    it: Real, criteria: str = "", *, path: str = "", extension: Sequence[Any] = (), **channel: Any
+) -> AsyncIterator[Subscribed]:
     """Have HAPI tell the relay of what fits the criteria until the block ends: the page's own Subscription, but for what is given.
 
     A member of the channel that is None is left out.
@@ -62,6 +64,7 @@ async def subscribed(it: Real, criteria: str = "", *, path: str = "", **channel:
         endpoint = root + httpx.URL(resource["channel"]["endpoint"]).path + path
         given = {**resource["channel"], "endpoint": endpoint, **channel}
         resource |= {"id": f"s{uuid4().hex[:8]}", "criteria": criteria or resource["criteria"]}
+        resource |= {"extension": [*extension]} if extension else {}
         resource["channel"] = {name: value for name, value in given.items() if value is not None}
         answer = await it.put(resource)
         assert answer.is_success, answer.text

@@ -99,3 +99,18 @@ async def test_hapi_sends_again_what_was_not_taken(tmp_path: Path, hapi_url: str
         assert [each["status"] for each in hook.door.calls] == [503, 503, 202, 202]
         row = await it.row("contacts", fhir_id)
         assert guids(await it.read(f"Patient/{fhir_id}")) == (row["contactid"],)
+
+
+async def test_a_payload_search_is_answered_with_a_bundle(tmp_path: Path, hapi_url: str) -> None:
+    """HAPI sends what such a search finds as a transaction; the answer is a Bundle, else it would send it for ever."""
+    fhir_id = f"sub-{uuid4().hex[:8]}"
+    search = {
+        "url": "http://hapifhir.io/fhir/StructureDefinition/subscription-payload-search-criteria",
+        "valueString": "Patient?_id=${matched_resource_id}",
+    }
+    async with real(tmp_path, hapi_url) as it, subscribed(it, "Patient?", extension=[search]) as hook:
+        assert (await it.put(patient(fhir_id))).is_success
+        await hook.still(least=2)
+        assert hook.sent == ["POST /api/fhir-hook"] * 2
+        row = await it.row("contacts", fhir_id)
+        assert guids(await it.read(f"Patient/{fhir_id}")) == (row["contactid"],)

@@ -18,7 +18,7 @@ from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host import Host
 from relay.errors import StoreUnavailable
-from relay.inbound.service import OUTCOMES, PAYLOADS
+from relay.inbound.jobs import OUTCOMES, PAYLOADS
 from relay.store.local import LocalStore
 from support.registered import register
 from support.state import SETS
