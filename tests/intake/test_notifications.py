@@ -93,6 +93,13 @@ def test_with_the_resource_it_is_taken_to_the_letter(name: str, op: str) -> None
     assert change.version == "1"
 
 
+def test_what_hapi_sends_by_topic() -> None:
+    """HAPI's full URLs are relative, its timestamps dates: what changed is named by the entry's request."""
+    found = read("hapi_r4_id_only")
+    assert told(found) == [(PATIENT, "update", False)]
+    assert (found.subscription, found.total, found.events) == ("Subscription/relay", 1, (1,))
+
+
 def test_numbers_may_be_numbers() -> None:
     """R5's integer64 is text in JSON; a server that writes a number is understood."""
     found = read("r5_full_resource")
