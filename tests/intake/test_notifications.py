@@ -130,6 +130,15 @@ def test_a_part_of_a_resource_is_no_body() -> None:
     assert told(read("r5_subsetted")) == [(ENCOUNTER, "unknown", False)]
 
 
+def test_two_bodies_of_which_neither_is_the_newer() -> None:
+    """Two versions of one resource without time or version name what changed, and the server tells which is the newer."""
+    bodies = [{"resourceType": "Patient", "id": "p1", "gender": each} for each in ("male", "female")]
+    status = {"resourceType": "SubscriptionStatus", "type": "event-notification"}
+    entries = [{"resource": each} for each in (status, *bodies)]
+    found = read({"resourceType": "Bundle", "type": "subscription-notification", "entry": entries})
+    assert told(found) == [("Patient/p1", "unknown", False)] * 2
+
+
 def test_another_server_is_never_followed() -> None:
     """A reference to another server than RELAY_FHIR_URL names nothing here; alone it is refused, beside others left out."""
     assert refusal("r5_another_server") == "foreign-reference"
