@@ -32,11 +32,14 @@ if TYPE_CHECKING:  # the event intake needs none of these, and a cold start is f
     from relay.dataverse.client import DataverseClient
     from relay.dataverse.lanes import Lanes
     from relay.fhir.client import FhirClient, Read
+    from relay.inbound.event_grid import FhirEvents
     from relay.inbound.gate import Gate
     from relay.inbound.heard import Heard
     from relay.inbound.hook import Hook
     from relay.inbound.msind import Upserts
     from relay.inbound.names import OrgNames
+    from relay.inbound.poll import Poller
+    from relay.inbound.pubsub import Certificates, PubSub
     from relay.inbound.service import Inbound
     from relay.live_maps import LiveMaps
     from relay.mapping.load import MapSet
@@ -61,6 +64,7 @@ class Seams:
 
     dataverse: httpx.AsyncBaseTransport | None = None
     fhir: httpx.AsyncBaseTransport | None = None
+    google: httpx.AsyncBaseTransport | None = None
     now: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     clock: Callable[[], float] = time.monotonic
@@ -110,7 +114,17 @@ class Relay:
         return maps
 
     def _forget_maps(self) -> None:
-        for part in ("maps", "writebacks", "inbound", "hook", "upserts", "retriever"):
+        for part in (
+            "maps",
+            "writebacks",
+            "inbound",
+            "hook",
+            "fhir_events",
+            "pubsub",
+            "poller",
+            "upserts",
+            "retriever",
+        ):
             self.__dict__.pop(part, None)
 
     @cached_property
@@ -263,6 +277,41 @@ class Relay:
         return Heard(self.store, self.pseudonyms, self.seams.now)
 
     @cached_property
+    def fhir_events(self) -> FhirEvents:
+        """Events of Azure Health Data Services."""
+        from relay.inbound.event_grid import FhirEvents
+
+        return FhirEvents(self.inbound, self.settings)
+
+    @cached_property
+    def pubsub(self) -> PubSub:
+        """Google's notifications."""
+        from relay.inbound.pubsub import PubSub
+
+        return PubSub(self.inbound, self.settings, self._certificates)
+
+    @cached_property
+    def _certificates(self) -> Certificates:
+        from relay.inbound.pubsub import Certificates
+
+        return Certificates(self.seams.google, self.seams.clock)
+
+    @cached_property
+    def poller(self) -> Poller:
+        """What asks the FHIR server for changes."""
+        from relay.inbound.poll import Poller
+
+        return Poller(
+            self.fhir,
+            self.inbound,
+            self.store,
+            self.settings,
+            types=lambda: [each.resource for each in self.maps],
+            pseudonyms=self.pseudonyms,
+            now=self.seams.now,
+        )
+
+    @cached_property
     def upserts(self) -> Upserts:
         """Microsoft's UpsertBundle; its caller waits for the results, however large the bundle is."""
         from relay.inbound.msind import Upserts
@@ -311,7 +360,7 @@ class Relay:
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
-            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name, self.seams.now),
             searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,

@@ -25,6 +25,10 @@ def _duration(value: object) -> object:
     return value
 
 
+SCHEDULE = r"\S+(?: \S+){5}"
+"""A schedule of a timer: seconds, minutes, hours, days, months, days of the week."""
+
+
 def read_blob_source(value: str) -> str:
     """Return the source of blobs in its own spelling: `EventGrid`, as bindings have it, is `event-grid`."""
     word = value.strip().lower()
@@ -109,6 +113,19 @@ class Settings(BaseSettings):
     retention_days: int = Field(30, ge=1, description="Days that outcomes and dead letters are kept")
     blob_source: Annotated[Literal["polling", "event-grid"], BeforeValidator(read_blob_source)] = Field(
         "polling", description="What announces blobs: polling, or Event Grid (Flex Consumption)"
+    )
+
+    # how changes are heard of
+    pubsub_audience: str = Field("", description="Audience of Google's push tokens, as the subscription has it")
+    pubsub_email: str = Field("", description="Service account of Google's push tokens, as the subscription has it")
+    poll: str = Field(
+        "",
+        pattern=rf"^(?:{SCHEDULE})?$",
+        description="When the FHIR server is asked for changes, in six fields such as `0 */5 * * * *`; empty: never",
+    )
+    poll_overlap: Duration = Field(
+        timedelta(minutes=5),
+        description="How far back from where polling was it asks again, for versions that come late",
     )
 
     # limits of what is taken in

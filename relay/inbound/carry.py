@@ -21,6 +21,7 @@ from relay.inbound.apply import Applier
 from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
+from relay.inbound.linked import Linked
 from relay.inbound.locate import Locator, chunked
 from relay.inbound.located import Agreements, Located
 from relay.inbound.names import UNKNOWN, NamesRead
@@ -122,6 +123,7 @@ class Carrier:
 
         `ordered_versions` tells whether versions are integers that grow; asked only for resources that name one.
         """
+        self._read = read
         self._endings = partial(Endings, read, tombstones, now)
         self._ordered_versions = ordered_versions
         self._lanes = lanes
@@ -162,11 +164,11 @@ class Carrier:
             drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
         # What was deleted comes last: until then the others may still refer to it, or no longer do.
-        deleted = [number for number, draft in drafts.items() if draft.end == "deleted"]
+        ended = [number for number, draft in drafts.items() if draft.end == "deleted"]
         living = {number: draft for number, draft in drafts.items() if draft.end != "deleted"}
         known = await self._look_ahead(living, locator)
         parts = windows(living, self._settings.window, self._settings.source_name, known)
-        for window in [*parts, *chunked(deleted, self._settings.window)]:
+        for window in [*parts, *chunked(ended, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag, locator, progress)
@@ -246,7 +248,7 @@ class Carrier:
         options = self._options
         if any(draft.columns.get(draft.map.version) for draft in drafts.values()):
             options = replace(options, ordered_versions=await self._ordered_versions())
-        endings = self._endings()
+        endings, linked = self._endings(), Linked(self._read)
         done = Applied()
         written: dict[int, tuple[str, list[Child]]] = {}
         chosen: dict[tuple[str, str], None] = {}
@@ -256,6 +258,7 @@ class Carrier:
             located = await self._named(pending, locator.locate(list(pending.values()), chosen), maps)
             located.agreed = await self._agreements(pending.values(), located)
             await endings.see(pending.values(), located, ordered=options.ordered_versions)
+            await linked.tie(pending, located, maps, locator.read)
             planned = plan(pending, located, maps, options)
             await endings.bury(planned.resources)
             applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0)
@@ -324,6 +327,8 @@ class Carrier:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
         await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        gone = [each for each in planned if each.result == "updated" and _deletes_row(each)]
+        await _side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
         for each in planned:
             # FHIR should have had it by now: the event may be lost, or was given up.
             if any(issue.code == "kept-dataverse" for issue in each.issues):
@@ -387,6 +392,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
             return await call
 
     return await asyncio.gather(*map(made, calls))
+
+
+def _deletes_row(planned: Planned) -> bool:
+    return any(each.kind == "delete" and each.id == planned.row_id for each in planned.operations)
 
 
 def _written(operations: Iterable[Operation]) -> list[RowWritten]:

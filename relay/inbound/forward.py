@@ -19,6 +19,7 @@ from relay.fhir.subset import is_subset
 from relay.inbound.duplicates import settle
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.pieces import Piece
+from relay.inbound.references import may_name, same_urn
 from relay.inbound.sent import SentBodies
 from relay.inbound.windows import in_order
 
@@ -49,7 +50,7 @@ class Forwarding:
 
     def meant(self, reference: str, ids: Mapping[int, str]) -> str | None:
         """Return `Type/id` of the entry that a Reference names; None if it names none, or one whose id is not known."""
-        index = self.names.get(_same_urn(reference), _SEVERAL)
+        index = self.names.get(same_urn(reference), _SEVERAL)
         return f"{self.interactions[index].type}/{ids[index]}" if index in ids else None
 
     def ids(self, answers: Mapping[int, Answer]) -> dict[int, str]:
@@ -173,9 +174,11 @@ def _refusal(each: Interaction, answer: Answer) -> tuple[str, str]:
 
 TOO_LARGE: Final = "transaction-too-large"
 LOST: Final = "unforwarded-reference"
+CHANGED: Final = "changed-meanwhile"
 _NOT_SENT: Final = {
     TOO_LARGE: "the resources of the transaction that refer to each other are more than the FHIR server takes at once",
     LOST: "it refers to an entry that got no id on the FHIR server",
+    CHANGED: "the FHIR server's answer was lost, and somebody wrote the resource since: it is not put over that",
 }
 
 
@@ -232,7 +235,8 @@ def _named(incoming: Incoming, interactions: Mapping[int, Interaction]) -> _Name
     names: _Names = {}
     for index, each in interactions.items():
         entry = incoming.entries[index]
-        called = {_same_urn(entry.full_url)} if ":" in entry.full_url else set()
+        key = entry.key or (each.type, entry.full_url.rpartition("/")[2])
+        called = {same_urn(entry.full_url)} if may_name(entry.full_url, key) else set()
         called |= {"/".join(entry.key)} if entry.key else set()
         if not each.chosen and each.id:
             called.add(f"{each.type}/{each.id}")
@@ -242,7 +246,7 @@ def _named(incoming: Incoming, interactions: Mapping[int, Interaction]) -> _Name
 
 
 def _targets(each: Interaction, names: _Names) -> Iterator[int]:
-    found = (names.get(_same_urn(reference)) for reference in references(each.text))
+    found = (names.get(same_urn(reference)) for reference in references(each.text))
     yield from dict.fromkeys(other for other in found if other is not None)
 
 
@@ -263,10 +267,6 @@ def _packed(together: Collection[list[int]], most: int) -> list[list[int]]:
             found.append([])
         found[-1] += each
     return [sorted(each) for each in found]
-
-
-def _same_urn(url: str) -> str:
-    return url.lower() if url[:9].lower() == "urn:uuid:" else url
 
 
 def _at(index: int) -> str:

@@ -1,8 +1,8 @@
 """What the lookups of a bundle's drafts mean, and which drafts can be written because of it. Pure.
 
 A draft is written only if every reference in it means a row: one that is there, or one that this bundle writes. Where
-the map says `create: linked`, a draft without a row is written only if it has such a reference at all, or carries a
-Dynamics identifier. Both are settled together, and the order of the entries means nothing.
+the map says `create: linked`, a draft without a row is written only if it has such a reference at all, or one to a
+resource that is known to be linked, or carries a Dynamics identifier. Both are settled together, and the order of the entries means nothing.
 """
 
 from __future__ import annotations
@@ -130,6 +130,8 @@ class Resolver:
         return False
 
     def _is_there(self, target: Target, at: str) -> bool:
+        if isinstance(target, ByFhirId) and (target.type, target.id) in self._located.tied:
+            return True
         try:
             self._resolve(target, at)
         except Failed as failure:
@@ -154,6 +156,8 @@ class Resolver:
                 found = [row.id for row in self._located.by_fhir_id(kind, fhir_id)]
             case ByIdentifier(type=kind, system=system, value=value):
                 found = list(self._located.identified.get((kind, system, value), ()))
+                if len(found) > 1:  # a merge leaves an identifier with the one that was replaced, too
+                    found = list(self._located.in_use.get((kind, system, value), ())) or found
         if len(found) == 1:
             return found[0]
         code = "ambiguous-reference" if found else "unresolved-reference"

@@ -81,10 +81,12 @@ def test_every_function_and_route_is_in_the_http_page() -> None:
             )
             assert rows[name].startswith(f"`{methods} /{prefix}/{trigger['route']}` | {level} |"), name
         else:
-            where = trigger.get("path") or trigger.get("queueName") or trigger.get("schedule")
+            where = trigger.get("path") or trigger.get("queueName") or trigger.get("schedule") or trigger["type"]
             assert f"`{where}`" in rows[name], name
     functions = {
-        name for name, rest in rows.items() if "/api/" in rest or rest.startswith(("blob ", "queue ", "timer"))
+        name
+        for name, rest in rows.items()
+        if "/api/" in rest or rest.startswith(("blob ", "queue ", "timer", "Event Grid"))
     }
     assert functions == seen
 

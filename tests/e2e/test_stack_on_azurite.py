@@ -22,7 +22,7 @@ import pytest
 from devstack.host.azure import AzureStorage
 from devstack.stack import ROOT, Stack, running
 from relay.cli.demo import play
-from relay.inbound.service import DROPPED_OUTCOMES, PAYLOADS
+from relay.inbound.jobs import DROPPED_OUTCOMES, PAYLOADS
 from relay.store.work import DEAD_BODIES, DEAD_LETTERS
 from support.azurite import emptied
 

@@ -48,7 +48,7 @@ def test_every_bundle_type_is_taken(kind: str) -> None:
         ("subsetted.json", ["subsetted", "taken"]),
         ("subsetted_bundle.json", ["subsetted"]),
         ("searchset_with_outcome.json", ["outcome", "taken"]),
-        ("delete_entry.json", ["unsupported", "unsupported"]),
+        ("delete_entry.json", ["taken", "unsupported"]),
         ("patch_entry.json", ["unsupported"]),
         ("get_entries.json", ["read", "read"]),
         ("unknown_method.json", ["invalid-element"] * 3),
@@ -84,8 +84,30 @@ def test_a_deletion_names_its_resource() -> None:
     first, second = take_file("delete_entry.json").entries
     assert (first.method, first.key, first.resource_type) == ("DELETE", ("Patient", "p1"), "Patient")
     assert (second.method, second.key) == ("DELETE", None)
-    assert first.problem is not None
-    assert first.problem.message == "DELETE entries are not carried out yet"
+    assert first.problem is None
+    assert second.problem is not None
+    assert second.problem.message == "conditional DELETE entries are not carried out"
+
+
+def test_deletions_in_a_history() -> None:
+    """In a history the fullUrl names what was deleted where no request does; elsewhere such an entry is no resource."""
+    url = {"fullUrl": "https://fhir.test/Patient/p1"}
+    for entry in (url, {**url, "request": {"method": "DELETE", "url": ""}}, {**url, "response": {"status": "410"}}):
+        (read,) = take_bundle(entry, kind="history").entries
+        assert (read.method, read.key, read.problem, read.sent) == ("DELETE", ("Patient", "p1"), None, None)
+    (read,) = take_bundle(url).entries
+    assert read.problem is not None
+    assert read.problem.code == "not-a-resource"
+
+
+def test_what_a_deletion_cannot_mean() -> None:
+    """A URL that names no resource fails; a body says nothing, so it is not looked at."""
+    (read,) = take_bundle({"request": {"method": "DELETE", "url": "Patient"}}).entries
+    assert read.problem is not None
+    assert read.problem.code == "invalid-element"
+    body = {"resourceType": "Patient", "id": "p2"}
+    (read,) = take_bundle({"resource": body, "request": {"method": "DELETE", "url": "Patient/p1"}}).entries
+    assert (read.key, read.resource) == (("Patient", "p1"), None)
 
 
 def test_an_entry_without_id_still_says_its_type() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from relay.dataverse.keys import row_key
+from relay.store.agreed import TABLE as AGREED
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told, version
-from support.mishaps import answering, once, writes_rows
+from support.mishaps import Kill, Moment, Wire, answering, once, writes_rows
 from support.refusals import refuses
 from support.samples import bundle, care_plan, encounter, patient, practitioner, results
 from support.users import identifier, makes, saves
@@ -328,3 +329,62 @@ async def test_an_identifier_row_stays_tied(tmp_path: Path) -> None:
         await removed(it, "Patient/p1")
         kept = await identifier(it, "p1-0")
         assert (kept["statecode"], kept["_prefix_patient_value"]) == (0, P1)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_dying_anywhere_in_a_deletion(tmp_path: Path, policy: str, moment: Moment) -> None:
+    """At whichever request the relay dies, what it left at the start completes it, and the row can be brought back."""
+    chosen = maps(tmp_path, f"deletes: {policy}")
+    for at in range(3):
+        async with world(tmp_path / str(at), maps=chosen) as it:
+            await known(it, patient())
+            await remove(it, "Patient/p1")
+            Wire(at=at, moment=moment).watch(it)
+            with pytest.raises(Kill):
+                await it.post(deletion("Patient/p1"))
+            await it.restart()
+            await it.settle()
+            assert await state(it) == ({"p1": 1} if policy == "deactivate" else {})
+            await it.put(patient())
+            await carried(it, bundle(patient()))
+            assert await state(it) == {"p1": 0}
+
+
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_where_changes_go_both_ways_a_deletion_goes_one(tmp_path: Path, policy: str) -> None:
+    """The events of a row that goes out of use, and what users do with it then, cause no write to FHIR; back, they do."""
+    text = PATIENT.replace("POLICY", f"deletes: {policy}\nwriteback: [create, update]")
+    text = text.replace('family"}', 'family", writeback: true}')
+    async with world(tmp_path, maps=maps_folder(tmp_path, text)) as it:
+        await known(it, patient())
+        await it.settle()
+        assert await it.store.list_rows(AGREED) != []
+        await removed(it, "Patient/p1")
+        if policy == "delete":
+            assert await it.store.list_rows(AGREED) == []
+        else:
+            await saves(it, "contacts", P1, lastname="Corrected")
+        await it.settle()
+        assert it.versions("Patient/p1") == 3
+        assert await it.dead() == []
+        await it.put(patient())
+        await carried(it, bundle(patient()))
+        await it.settle()
+        name = "Corrected" if policy == "deactivate" else "Family p1"
+        assert (await it.read("Patient", "p1"))["name"][0]["family"] == name
+        assert (await only(it))["lastname"] == name
+        assert await it.dead() == []
+
+
+async def test_a_return_that_cannot_be_seen_or_written(tmp_path: Path) -> None:
+    """Asked whether the resource is back, the server refuses, or Dataverse does: it fails, and can be tried again."""
+    async with world(tmp_path) as it:
+        await known(it, patient())
+        await removed(it, "Patient/p1")
+        await it.put(patient())
+        with answering(it.to_fhir, 403):
+            assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["fhir-403"])]
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
+        assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["dataverse-0x80040220"])]
+        assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]

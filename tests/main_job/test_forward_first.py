@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,21 @@ async def test_a_put_that_guards_itself(tmp_path: Path) -> None:
         assert [it.versions("Patient/a"), it.versions("Patient/b")] == [1, 1]
 
 
+async def test_what_does_not_go(tmp_path: Path) -> None:
+    """Reads are passed over, operations and deletions of nobody fail, and the server sees none of them."""
+    operation = new(patient())
+    operation["request"]["url"] = "Patient/$validate"
+    read = {"request": {"method": "GET", "url": "Patient/p1"}}
+    nobody = {"request": {"method": "DELETE", "url": "Patient"}}
+    async with world(tmp_path, forward=True) as it:
+        sent = {"resourceType": "Bundle", "type": "batch", "entry": [operation, read, nobody]}
+        reply = await it.post({**sent, "entry": [*sent["entry"], new(organization())]})
+        assert reply.body is not None
+        assert [each["result"] for each in reply.body["entries"]] == ["failed", "skipped", "failed", "created"]
+        assert reply.body["entries"][0]["issues"][0]["code"] == "unsupported"
+        assert [each.partition("/")[0] for each in it.newest()] == ["Organization"]
+
+
 # --- conditions
 
 
@@ -318,6 +334,51 @@ async def test_a_condition_that_nobody_can_follow(tmp_path: Path) -> None:
         )
         assert reply.body is not None
         assert codes(reply.body) == {"Patient": ["unknown-id"]}
+
+
+async def test_a_server_that_does_not_search(tmp_path: Path) -> None:
+    """A search that the server refuses is the entry's failure, not the bundle's."""
+    async with world(tmp_path, forward=True) as it:
+        said = {"response": {"status": "200 OK"}}, {"response": {"status": "201"}}
+        body = {"resourceType": "Bundle", "type": "batch-response", "entry": list(said)}
+        it.fhir.faults.append(Fault(method="POST", path="^/$", status=200, body=body))
+        it.fhir.faults.append(Fault(path="_search", status=405))
+        there = new(patient("there"), ifNoneExist="identifier=https://site.example/0|there-0")
+        reply = await it.post({"resourceType": "Bundle", "type": "batch", "entry": [there, new(patient("b"))]})
+        assert reply.body is not None
+        assert [each["result"] for each in reply.body["entries"]] == ["failed", "created"]
+
+
+# --- references
+
+
+@pytest.mark.parametrize(
+    ("full_url", "reference", "meant"),
+    [
+        ("https://other.example/fhir/Patient/9", "https://other.example/fhir/Patient/9", True),
+        ("URN:UUID:0000000A-0000-4000-8000-000000000000", "urn:uuid:0000000a-0000-4000-8000-000000000000", True),
+        ("urn:oid:1.2.3", "urn:oid:1.2.3", True),
+        ("https://other.example/fhir/Observation/9", "https://other.example/fhir/Observation/9", False),
+    ],
+    ids=["URL", "UUID in capitals", "OID", "URL of another type"],
+)
+async def test_names_of_new_resources(tmp_path: Path, full_url: str, reference: str, meant: bool) -> None:
+    """A new resource is meant by its fullUrl: a URN, or a URL that ends in its type and some id."""
+    async with world(tmp_path, forward=True) as it:
+        entry = {**new(patient()), "fullUrl": full_url}
+        seen = new(encounter(subject=reference))
+        await it.post({"resourceType": "Bundle", "type": "batch", "entry": [entry, seen]})
+        (person,), (visited,) = of_type(it, "Patient"), of_type(it, "Encounter")
+        assert (visited["subject"]["reference"] == f"Patient/{person['id']}") == meant
+
+
+async def test_a_url_of_another_resource_names_nobody(tmp_path: Path) -> None:
+    """A fullUrl that ends in another id than the resource has is a slip: a reference to it is not turned to another patient."""
+    async with world(tmp_path, forward=True) as it:
+        sent = bundle(patient("b"), encounter(subject="https://x.example/Patient/a"))
+        sent["entry"][0]["fullUrl"] = "https://x.example/Patient/a"
+        await it.post(sent)
+        assert (await it.read("Encounter", "e1"))["subject"]["reference"] == "https://x.example/Patient/a"
 
 
 # --- more than the server takes
@@ -412,6 +473,10 @@ async def test_the_answer_is_lost(tmp_path: Path, kind: str) -> None:
         assert len(it.newest()) == 3
         assert (await it.read("Patient", person["id"]))["birthDate"] == "1999-01-01"
         assert it.versions(f"Patient/{person['id']}") == 3, "made, changed, written back to"
+        (row,) = await it.rows("contacts", f"msemr_azurefhirid eq '{person['id']}'")
+        assert (row["birthdate"], row["msemr_azurefhirversion"]) == ("1999-01-01", "2"), (
+            "the row is what the server has"
+        )
 
 
 @pytest.mark.parametrize("guard", ["", 'W/"1"'])
@@ -434,12 +499,32 @@ async def test_a_put_that_was_not_done_goes_again(tmp_path: Path) -> None:
     """Where the server shows that it was not reached, a transaction and a batch go once more."""
     for kind in ("transaction", "batch"):
         async with world(tmp_path / kind, forward=True) as it:
+            it.fhir.store._clock = it.clock
             await it.put(patient())
             it.fhir.faults.append(Fault(method="POST", path="^/$", status=503))
             reply = await it.post(bundle(patient(birthDate="2000-01-01"), kind=kind))
             assert reply.status == 202
             await it.settle()
             assert (await it.read("Patient", "p1"))["birthDate"] == "2000-01-01"
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+@pytest.mark.parametrize("landed", [True, False])
+async def test_somebody_wrote_since(tmp_path: Path, kind: str, landed: bool) -> None:
+    """A PUT whose answer was lost is not put over what was written since: the entry says so, and its sender decides."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        it.fhir.store._clock = it.clock
+        await it.put(patient())
+        fault = Fault(method="POST", path="^/$", effect="lose") if landed else Fault(method="POST", path="^/$")
+        it.fhir.faults.append(fault)
+        reply = await it.post(bundle(patient(birthDate="2000-01-01"), kind=kind))
+        it.clock.advance(timedelta(seconds=1))
+        await it.put(patient(active=True))
+        await it.settle()
+        assert (await it.read("Patient", "p1"))["active"] is True
+        outcome = (await it.relay.inbound.status(reply.job)).body
+        assert outcome is not None
+        assert codes(outcome) == {"Patient/p1": ["changed-meanwhile"]}
 
 
 async def test_a_conditional_create_is_repeated(tmp_path: Path) -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from relay.dataverse.keys import row_key
 from support.made_up import PATIENT, PRACTITIONER, care_team, maps_folder
+from support.mishaps import answering
 from support.refusals import holds, refuses
 from support.samples import bundle, codes, encounter, patient, practitioner, results
-from support.users import deletes
-from support.world import URN, World, world
+from support.users import deletes, makes
+from support.world import ROOT, URN, World, world
 
 ENCOUNTER = """
 resource: Encounter
@@ -32,6 +33,8 @@ attributes:
   - {column: msemr_encounterpriority, concept: $.priority, type: Priority}
   - {column: msemr_name, copy: $.class.code}
 """
+
+SHIPPED_PATIENT = (ROOT / "maps" / "patient.yaml").read_text(encoding="utf-8")
 
 Json = dict[str, Any]
 
@@ -194,3 +197,52 @@ async def test_sending_again_and_one_by_one(tmp_path: Path) -> None:
         for each in reversed(sent):
             assert set(results(await send(it, each)).values()) == {"created"}
         assert set(results(await send(it, *sent)).values()) == {"unchanged"}
+
+
+async def test_what_is_referred_to_may_be_linked_by_its_guid_alone(tmp_path: Path) -> None:
+    """A patient whose row has no FHIR id is known by the GUID in the resource: one read of the server, one of Dataverse."""
+    async with world(tmp_path, maps=maps_folder(tmp_path, SHIPPED_PATIENT, ENCOUNTER)) as it:
+        guid = await makes(it, "contacts", msemr_contacttype=935000000, lastname="Walk-in")
+        other = await makes(it, "contacts", msemr_contacttype=935000001, lastname="Doctor")
+        linked = [{"system": URN.format("patient"), "value": guid}]
+        await it.put(patient("p1", identifier=linked), patient("p2"))
+        await it.put(patient("p3", identifier=[{"system": URN.format("patient"), "value": other}]))
+        await it.put(patient("p5", identifier=[{"system": URN.format("patient"), "value": "x') or (1 eq 1"}]))
+        sent = [visit(f"e{number}", subject=f"Patient/p{number}") for number in (1, 2, 3, 4, 5)]
+        it.forget_calls()
+        reply = await it.post(bundle(*sent, method="POST"))
+        assert reply.body is not None
+        assert results(reply.body) == {
+            "Encounter/e1": "created",
+            "Encounter/e2": "skipped",
+            "Encounter/e3": "failed",
+            "Encounter/e4": "skipped",
+            "Encounter/e5": "skipped",
+        }
+        assert codes(reply.body)["Encounter/e3"] == ["unresolved-reference"]
+        assert it.calls() == {"dataverse": 3, "fhir": 2}  # locate, by GUID, write; what is referred to, write-back
+        (made,) = await it.rows("msemr_encounters")
+        assert made["_msemr_encounterpatientidentifier_value"] == guid
+
+
+async def test_what_is_passed_over_costs_one_locate(tmp_path: Path) -> None:
+    """Nothing is read of the FHIR server where nothing is referred to, nor for what has its row or is sent along."""
+    async with world(tmp_path, maps=maps_folder(tmp_path, SHIPPED_PATIENT, ENCOUNTER)) as it:
+        it.forget_calls()
+        await it.post(bundle(visit()))
+        assert it.calls() == {"dataverse": 1, "fhir": 0}
+        await send(it, patient())
+        it.forget_calls()
+        await it.post(bundle(visit(subject="Patient/p1"), visit("e2", part_of="Encounter/e1"), method="POST"))
+        assert it.calls()["fhir"] == 1  # the write-back's read: neither is on the server
+
+
+@pytest.mark.parametrize(("status", "answer"), [(503, 202), (403, 200)])
+async def test_a_server_that_does_not_say_who_is_linked(tmp_path: Path, status: int, answer: int) -> None:
+    """Away, it puts the bundle off; refusing, it ties nothing."""
+    async with world(tmp_path, maps=maps_folder(tmp_path, SHIPPED_PATIENT, ENCOUNTER)) as it:
+        with answering(it.to_fhir, status):
+            reply = await it.post(bundle(visit(subject="Patient/p1")))
+        assert reply.status == answer
+        if reply.body is not None:
+            assert results(dict(reply.body)) == {"Encounter/e1": "skipped"}

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from devstack.control import Fault
-from relay.inbound.service import PAYLOADS
+from relay.inbound.jobs import PAYLOADS
+from support.data import need_fhir_data
 from support.mishaps import Kill, Wire
 from support.samples import encounter, patient
 from support.state import state
@@ -286,3 +287,18 @@ async def test_a_name_without_room_beside_it_still_tells_its_failures(tmp_path: 
         await it.settle()
         outcome = (await it.relay.inbound.status(identifier)).body or {}
         assert outcome["failed_lines"] == [f"bundles-outcome/{identifier}.failed/000000001.ndjson"]
+
+
+async def test_a_published_bulk_export_in_the_wrong_order(tmp_path: Path) -> None:
+    """Real files, of which the first refers to the second: every line of both has its row in the end."""
+    folder = need_fhir_data() / "bulk-10-patients"
+    names = ("AllergyIntolerance.000.ndjson.gz", "Patient.000.ndjson.gz")
+    async with world(tmp_path, events=False) as it:
+        for name in names:
+            await it.relay.inbound.drop(name, (folder / name).read_bytes())
+            await it.work()
+        await it.settle()
+        for name in names:
+            lines = (await left(it, name))["lines"]
+            assert lines["created"] == lines["total"] > 10
+        assert len(await it.rows("contacts")) == (await left(it, names[1]))["lines"]["total"]

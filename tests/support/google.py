@@ -28,9 +28,13 @@ AUDIENCE = "https://relay.example/api/fhir-hook/pubsub"
 EMAIL = "pusher@project.iam.gserviceaccount.com"
 
 
-@cache
 def key_pair(name: str = "google") -> tuple[str, str]:
     """Return a private key and a certificate of it, PEM; the same for the same name, in this process."""
+    return _made(name)
+
+
+@cache
+def _made(name: str) -> tuple[str, str]:
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

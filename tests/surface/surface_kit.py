@@ -18,7 +18,7 @@ from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host import Host
 from relay.errors import StoreUnavailable
-from relay.inbound.service import OUTCOMES, PAYLOADS
+from relay.inbound.jobs import OUTCOMES, PAYLOADS
 from relay.store.local import LocalStore
 from support.registered import register
 from support.state import SETS
@@ -164,9 +164,14 @@ async def surface(
     keys: Mapping[str, list[str]] | None = None,
     wrap: Wrap | None = None,
     settings: Mapping[str, str] | None = None,
+    google: httpx.AsyncBaseTransport | None = None,
+    below: str = "",
     **more: str,
 ) -> AsyncIterator[Surface]:
-    """Serve function_app.py over ASGI; `settings` (and `more`) are RELAY_* by their lower-case names, `wrap` is put round the app's store."""
+    """Serve function_app.py over ASGI; `settings` (and `more`) are RELAY_* by their lower-case names, `wrap` is put round the app's store.
+
+    `google` carries what the app asks Google, `below` is a path under which the app sees the FHIR server.
+    """
     clock = Clock()
     store = LocalStore(folder / "store", now=clock)
     made: list[Surface] = []
@@ -185,7 +190,7 @@ async def surface(
         "AzureWebJobsStorage": f"file:{store.folder}",
         "RELAY_STORE": f"file:{store.folder}",
         "RELAY_DATAVERSE_URL": ORG,
-        "RELAY_FHIR_URL": FHIR,
+        "RELAY_FHIR_URL": FHIR + below,
         "RELAY_DATAVERSE_AUTH": "none",
         "RELAY_FHIR_AUTH": "none",
         "RELAY_LOG_KEY": "test",
@@ -200,7 +205,8 @@ async def surface(
         app: Any = sys.modules["relay.app"]
         seams = app.Seams(
             dataverse=httpx.ASGITransport(org),
-            fhir=httpx.ASGITransport(server),
+            fhir=_Below(below, httpx.ASGITransport(server)) if below else httpx.ASGITransport(server),
+            google=google,
             now=clock,
             sleep=clock.sleep,
             draw=lambda: 0.5,
@@ -232,6 +238,18 @@ async def surface(
         it.forget_calls()
         yield it
         await org.webhooks.idle()
+
+
+class _Below(httpx.AsyncBaseTransport):
+    """A transport that takes a path off each request."""
+
+    def __init__(self, path: str, inner: httpx.AsyncBaseTransport) -> None:
+        self._path, self._inner = path, inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raw = request.url.raw_path.decode().removeprefix(self._path) or "/"
+        request.url = request.url.copy_with(raw_path=raw.encode())
+        return await self._inner.handle_async_request(request)
 
 
 def _content(resource: dict[str, Any]) -> dict[str, Any]:

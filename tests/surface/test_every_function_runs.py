@@ -11,7 +11,7 @@ from msind_kit import retrieved, upsert
 from surface_kit import OURS, surface
 
 from devstack.host.runtime import Runtime
-from relay.inbound.service import DROPPED_OUTCOMES
+from relay.inbound.jobs import DROPPED_OUTCOMES
 
 GOLDEN = Path(__file__).with_name("functions.json")
 PATIENT = {"resourceType": "Patient", "id": "p1", "name": [{"use": "official", "family": "Alder"}]}
@@ -56,4 +56,5 @@ async def test_every_function_runs_in_the_runtime(tmp_path: Path, monkeypatch: p
         letters = {(each["kind"], each["code"]) for each in await it.relay.dead_letters.list()}
         assert letters == {("inbound", "poison"), ("writeback", "poison"), ("blob", "poison")}
         await it.host.invoke("sweep")
+        await it.host.invoke("fhir_event", json.dumps({"eventType": "Microsoft.HealthcareApis.DicomImageCreated"}))
     assert set(ran) == set(json.loads(GOLDEN.read_text()))

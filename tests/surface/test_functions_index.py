@@ -13,6 +13,7 @@ from relay.store.local import LocalStore
 from support.world import ROOT
 
 GOLDEN = Path(__file__).with_name("functions.json")
+POLL = Path(__file__).with_name("functions_poll.json")
 EVENT_GRID = Path(__file__).with_name("functions_event_grid.json")
 
 
@@ -60,6 +61,15 @@ async def test_event_grid_announces_blobs_where_polling_is_not_to_be_had(tmp_pat
         found = described(host)
     expected = json.loads(GOLDEN.read_text())
     assert found == expected | json.loads(EVENT_GRID.read_text())
+
+
+async def test_polling_is_a_timer_of_its_own_and_off_by_default(tmp_path: Path) -> None:
+    """RELAY_POLL adds one function whose schedule it is; a wrong one stops the app by name."""
+    async with indexed(tmp_path, RELAY_POLL="0 */5 * * * *") as host:
+        assert described(host) == json.loads(GOLDEN.read_text()) | json.loads(POLL.read_text())
+    with pytest.raises(StartError, match="RELAY_POLL: valid is a schedule of six fields"):
+        async with indexed(tmp_path, RELAY_POLL="every 5 minutes"):
+            pass
 
 
 async def test_an_unknown_blob_source_stops_the_app_by_name(tmp_path: Path) -> None:

@@ -159,6 +159,22 @@ async def test_a_good_bundle_leaves_no_trace_of_its_patient(tmp_path: Path, sink
     sinks.check(tmp_path / "store")
 
 
+async def test_what_is_forwarded_leaves_no_trace(tmp_path: Path, sinks: Sinks) -> None:
+    """A server that repeats the patient in its refusals, and loses answers, is not repeated: codes and places alone get out."""
+    issue = {"severity": "error", "code": "value", "diagnostics": "HAPI-1: kanari", "details": {"text": "kanari 1911"}}
+    refused = {"resourceType": "OperationOutcome", "issue": [{**issue, "expression": ["Patient.where(id='kanari')"]}]}
+    entry = {"response": {"status": "422 kanari", "outcome": refused}}
+    answer = {"resourceType": "Bundle", "type": "batch-response", "entry": [entry, entry]}
+    async with surface(tmp_path, forward="true", log_key="k") as it:
+        it.fhir.faults.append(Fault(method="POST", path="^/$", effect="lose"))
+        await all_ways_in(it, sinks)
+        for fault in ({"status": 422, "body": refused}, {"status": 200, "body": answer}):
+            it.fhir.faults.append(Fault(method="POST", path="^/$", times=3, **fault))
+            await all_ways_in(it, sinks, bundle(PATIENT, VISIT, kind="batch"))
+            it.fhir.faults.clear()
+    sinks.check(tmp_path / "store")
+
+
 def mutated(**changed: Any) -> bytes:
     """Write the bundle with members of the patient replaced."""
     return bundle(PATIENT | changed, VISIT)
