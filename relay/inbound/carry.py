@@ -283,7 +283,7 @@ class Carrier:
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
-        await endings.settle(done.raced[number].planned for number in pending)
+        await endings.settle(done.raced[number].planned for number in pending if number not in done.busy)
         for number, (row_id, children) in written.items():
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there

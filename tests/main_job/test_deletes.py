@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from relay.store.agreed import TABLE as AGREED
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told, version
-from support.mishaps import Kill, Moment, Wire, answering, once, writes_rows
+from support.mishaps import Kill, Moment, Wire, answering, each_time, once, writes_rows
 from support.refusals import refuses
 from support.samples import bundle, care_plan, encounter, patient, practitioner, results
 from support.users import identifier, makes, saves
 from support.world import World, world
 
+NUMBERS = count()
 P1 = row_key("fhir", "Patient", "p1")
 
 PATIENT = """
@@ -388,3 +390,17 @@ async def test_a_return_that_cannot_be_seen_or_written(tmp_path: Path) -> None:
         refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
         assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["dataverse-0x80040220"])]
         assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]
+
+
+async def test_a_return_that_keeps_losing_is_put_off(tmp_path: Path) -> None:
+    """While users keep saving the row the return waits, and is still known to be the relay's to make."""
+    async with world(tmp_path) as it:
+        await known(it, patient())
+        await removed(it, "Patient/p1")
+        await it.put(patient())
+        each_time(it.to_dataverse, writes_rows, lambda: saves(it, "contacts", P1, nickname=str(next(NUMBERS))))
+        assert (await it.post(bundle(patient()))).status == 202
+        it.to_dataverse.before.clear()
+        await it.settle()
+        assert await state(it) == {"p1": 0}
+        assert await it.store.list_rows(TABLE) == []
