@@ -139,6 +139,7 @@ class Inbound:
             try:
                 outcome = await self._carry(job, incoming, sent, meter, progress)
                 await self._remember(job, outcome)
+                await self._forget(job)
             except StoreUnavailable:
                 raise
             except Terminal as error:
@@ -261,6 +262,7 @@ class Inbound:
                 outcome = await self._carry(job, incoming, sent, meter, progress)
                 if await self._outcome(job.id) is None:  # else the request that this resumed has told its caller
                     await self._remember(job, outcome)
+                await self._forget(job)
         except StoreUnavailable:
             raise
         except Refused as refused:
@@ -413,8 +415,15 @@ class Inbound:
     async def _drop_payload(self, job: Job) -> None:
         """Delete what is kept of a job that is over, but for its outcome."""
         await self._store.delete_blob(PAYLOADS, job.id)
+
+    async def _forget(self, job: Job) -> None:
+        """Drop what the FHIR server answered a job whose outcome is kept; of one that was given up it stays until it expires.
+
+        Whoever carries a dead letter out again under its job's id would otherwise put what was forwarded a second time.
+        """
         if job.forward:
-            await self._forwarder().forget(job.id)
+            with suppress(StoreUnavailable):  # then `expire` finds it
+                await self._forwarder().forget(job.id)
 
     async def _carry(
         self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
