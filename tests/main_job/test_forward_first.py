@@ -276,6 +276,19 @@ async def test_what_does_not_go(tmp_path: Path) -> None:
         assert [each.partition("/")[0] for each in it.newest()] == ["Organization"]
 
 
+async def test_what_validation_rejects_does_not_go(tmp_path: Path) -> None:
+    """With RELAY_VALIDATE=reject a resource that is found wrong reaches neither side; of a batch the others do."""
+    async with world(tmp_path, forward=True, validate_bundles="reject") as it:
+        sent = bundle(patient("a", birthDate="yesterday"), patient("b"))
+        reply = await it.post(sent)
+        assert reply.body is not None
+        assert codes(reply.body) == {"Patient/a": ["structure"], "Patient/b": []}
+        assert list(it.newest()) == ["Patient/b"]
+        reply = await it.post({**sent, "type": "transaction"})
+        assert reply.body is not None
+        assert codes(reply.body) == {"Patient/a": ["structure"], "Patient/b": ["transaction-refused"]}
+
+
 # --- conditions
 
 
