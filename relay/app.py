@@ -360,7 +360,7 @@ class Relay:
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings),
-            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings.source_name, self.seams.now),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings, self.seams.now),
             searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
