@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from relay.errors import Failed
@@ -21,6 +21,7 @@ from relay.inbound.entries import Entry, Incoming
 from relay.inbound.pieces import Piece
 from relay.inbound.references import may_name, same_urn
 from relay.inbound.sent import SentBodies
+from relay.inbound.validate import check
 from relay.inbound.windows import in_order
 
 FORWARDED: Final = frozenset({"batch", "collection", "document", "message", "resource", "transaction"})
@@ -71,10 +72,10 @@ class Forwarding:
         return any(other not in ids for other in self.edges[index])
 
 
-def forwarding(incoming: Incoming, sent: SentBodies, seed: str) -> Forwarding:
+def forwarding(incoming: Incoming, sent: SentBodies, seed: str, *, reject: bool = False) -> Forwarding:
     """Sort the entries of a bundle by what becomes of them; `seed` is what chosen ids are made of, with the entry's index.
 
-    An entry with a problem does not go. A transaction that has one does not go at all: `transaction-refused`.
+    An entry with a problem does not go, nor with `reject` a resource that fhir.resources finds wrong. A transaction that has one does not go at all: `transaction-refused`.
     """
     kind: BundleKind = "transaction" if incoming.type == "transaction" else "batch"
     interactions: dict[int, Interaction] = {}
@@ -84,7 +85,10 @@ def forwarding(incoming: Incoming, sent: SentBodies, seed: str) -> Forwarding:
             continue
         try:
             interactions[entry.index] = _interaction(entry, sent, seed, in_transaction=kind == "transaction")
+            if reject and entry.resource is not None:
+                _check(entry.resource)
         except Failed as failure:
+            interactions.pop(entry.index, None)
             refused[entry.index] = entry.failed(failure.code, str(failure), failure.at)
     if kind == "transaction" and refused:
         message = "another entry of the transaction cannot be carried out, so none was"
@@ -218,6 +222,12 @@ def _interaction(entry: Entry, sent: SentBodies, seed: str, *, in_transaction: b
     if entry.if_none_exist:
         return replace(each, method="POST", if_none_exist=entry.if_none_exist)
     return replace(each, id=str(uuid5(_NAMESPACE, f"{seed}/{entry.index}")), chosen=True)
+
+
+def _check(resource: Mapping[str, Any]) -> None:
+    for issue in check(resource, "reject"):
+        if issue.severity == "error":
+            raise Failed(issue.message, code=issue.code, at=issue.at)
 
 
 def _delete(entry: Entry) -> Interaction:

@@ -22,6 +22,7 @@ from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text
 from relay.inbound.entries import Incoming
 from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
 from relay.inbound.sent import SentBodies
+from relay.settings import Settings
 from relay.store import Store
 
 FORWARDS: Final = "relay-forwards"
@@ -54,10 +55,10 @@ class _Progress:
 class Forwarder:
     """Sends bundles to the FHIR server and returns them as they are there."""
 
-    def __init__(self, fhir: FhirClient, store: Store, source_name: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, fhir: FhirClient, store: Store, settings: Settings, now: Callable[[], datetime]) -> None:
         self._fhir = fhir
         self._store = store
-        self._source_name = source_name
+        self._settings = settings
         self._now = now
 
     async def forward(self, job_id: str, incoming: Incoming, sent: SentBodies) -> Incoming:
@@ -67,7 +68,8 @@ class Forwarder:
         """
         if incoming.type not in FORWARDED:
             return incoming
-        work = forwarding(incoming, sent, f"{self._source_name}/{job_id}")
+        seed = f"{self._settings.source_name}/{job_id}"
+        work = forwarding(incoming, sent, seed, reject=self._settings.validate_bundles == "reject")
         if not work.interactions:
             return forwarded(incoming, work, {})
         kept = await self._store.get_blob(FORWARDS, job_id)

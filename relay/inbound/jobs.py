@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
@@ -38,15 +38,12 @@ class Jobs:
         dead_letters: DeadLetters,
         now: Callable[[], datetime],
         backoff: Backoff,
-        forget: Callable[[str], Awaitable[None]],
     ) -> None:
-        """`forget` drops what is kept of a job that went to the FHIR server first."""
         self._settings = settings
         self._store = store
         self._dead_letters = dead_letters
         self._now = now
         self._backoff = backoff
-        self._forget = forget
 
     async def accept(self, job: Job, body: bytes, *, delay: timedelta = timedelta(0)) -> Receipt:
         """Keep the body and its message, or neither."""
@@ -88,8 +85,6 @@ class Jobs:
     async def finish(self, job: Job) -> None:
         """Delete what is kept of a job that is over, but for its outcome."""
         await self._store.delete_blob(PAYLOADS, job.id)
-        if job.forward:
-            await self._forget(job.id)
 
     async def remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
         """Keep an outcome, beside the dropped file too."""

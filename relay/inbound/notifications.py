@@ -46,8 +46,9 @@ log = logging.getLogger(__name__)
 class Notification:
     """What was told: `changes`, or with `unsaid` that something changed, of the `types` if the path names any.
 
-    `bundle` is whether it came as a Bundle, which HAPI wants to be answered with one. Of a topic-based one `subscription` is the reference to it, `total` how many events there were since it started, and
-    `events` the numbers of those that are told of here; otherwise they are empty.
+    `bundle` is whether it came as a Bundle, which HAPI wants to be answered with one. Of a topic-based one `subscription`
+    is the reference to it, `total` how many events there were since it started, and `events` the numbers of those that
+    are told of here; otherwise they are empty.
     """
 
     kind: Kind
@@ -127,12 +128,9 @@ class _Reader:
     def alone(self, method: str, address: tuple[str, str] | None) -> Change:
         """Return the change that one resource is; raises Refused."""
         (entry,) = self._incoming.entries
-        if entry.key is None or (entry.problem is not None and entry.problem.code != "subsetted"):
-            problem = entry.problem
-            raise Refused(
-                problem.message if problem else "no resource", code=problem.code if problem else "not-a-resource"
-            )
-        if address is not None and address != entry.key:
+        if entry.key is None and entry.problem is not None:
+            raise Refused(entry.problem.message, code=entry.problem.code)
+        if entry.key is not None and address not in (None, entry.key):
             raise Refused("the path names another resource than the body", code="bad-path")
         return self._told(entry, "update" if method == "PUT" else "unknown")
 
@@ -175,13 +173,12 @@ class _Reader:
         op = _OPS.get(entry.method, "unknown")
         if op == "delete" or entry.sent is None:
             return self._named(_address(entry), op)
-        if entry.key is None or (entry.problem is not None and entry.problem.code != "subsetted"):
-            raise Refused("an entry is no resource that can be told apart", code="not-a-resource")
         return self._told(entry, op)
 
     def _told(self, entry: Entry, op: Op) -> Change:
-        """Return the change with its body; a part of a resource is no body."""
-        assert entry.key is not None
+        """Return the change with its body; what has a problem, such as a part or two versions of one age, is no body."""
+        if entry.key is None:
+            raise Refused("what was sent is no resource that can be told apart", code="not-a-resource")
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
         legal = version if isinstance(version, str) and FHIR_ID.fullmatch(version) else None

@@ -83,7 +83,7 @@ class Inbound:
         self._now = now
         self._new_id = new_id
         backoff = backoff or Backoff.of(settings)
-        self._jobs = Jobs(settings, store, dead_letters=dead_letters, now=now, backoff=backoff, forget=self._forget)
+        self._jobs = Jobs(settings, store, dead_letters=dead_letters, now=now, backoff=backoff)
         self._files = FileJobs(settings, store, self._jobs, self._carry_window, now=now, backoff=backoff)
 
     # --- by HTTP
@@ -127,6 +127,7 @@ class Inbound:
             try:
                 outcome = await self._carry(job, incoming, sent, meter, progress)
                 await self._jobs.remember(job, outcome)
+                await self._forget(job)
             except StoreUnavailable:
                 raise
             except Terminal as error:
@@ -247,6 +248,7 @@ class Inbound:
                 outcome = await self._carry(job, incoming, sent, meter, progress)
                 if await self._jobs.outcome(job.id) is None:  # else the request that this resumed has told its caller
                     await self._jobs.remember(job, outcome)
+                await self._forget(job)
         except StoreUnavailable:
             raise
         except Refused as refused:
@@ -315,11 +317,17 @@ class Inbound:
         if len(body) > self._settings.max_body_bytes:
             raise Refused(f"more than {self._settings.max_body_bytes} bytes", code="too-large", status=413)
 
-    async def _forget(self, job_id: str) -> None:
-        await self._forwarder().forget(job_id)
-
     async def _carry_window(self, job: Job, incoming: Incoming, meter: Meter) -> list[Report]:
         return await self._carry_out(job, incoming, None, meter, Progress())
+
+    async def _forget(self, job: Job) -> None:
+        """Drop what the FHIR server answered a job whose outcome is kept; of one that was given up it stays until it expires.
+
+        Whoever carries a dead letter out again under its job's id would otherwise put what was forwarded a second time.
+        """
+        if job.forward:
+            with suppress(StoreUnavailable):  # then `expire` finds it
+                await self._forwarder().forget(job.id)
 
     async def _carry(
         self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress

@@ -276,6 +276,19 @@ async def test_what_does_not_go(tmp_path: Path) -> None:
         assert [each.partition("/")[0] for each in it.newest()] == ["Organization"]
 
 
+async def test_what_validation_rejects_does_not_go(tmp_path: Path) -> None:
+    """With RELAY_VALIDATE=reject a resource that is found wrong reaches neither side; of a batch the others do."""
+    async with world(tmp_path, forward=True, validate_bundles="reject") as it:
+        sent = bundle(patient("a", birthDate="yesterday"), patient("b"))
+        reply = await it.post(sent)
+        assert reply.body is not None
+        assert codes(reply.body) == {"Patient/a": ["structure"], "Patient/b": []}
+        assert list(it.newest()) == ["Patient/b"]
+        reply = await it.post({**sent, "type": "transaction"})
+        assert reply.body is not None
+        assert codes(reply.body) == {"Patient/a": ["structure"], "Patient/b": ["transaction-refused"]}
+
+
 # --- conditions
 
 
@@ -458,6 +471,42 @@ async def test_dataverse_is_away_after_the_server_has_answered(tmp_path: Path, k
         assert it.newest().keys() == held.keys()
         assert [it.versions(each) for each in held] == [2, 2, 2], "made, and written back to"
         assert len(await it.rows("contacts")) == 2
+
+
+async def test_given_up_after_the_server_has_answered(tmp_path: Path) -> None:
+    """What the server answered stays with the dead letter: its job carried out again sends nothing a second time."""
+    async with world(tmp_path, forward=True, retry_for="1m", events=False) as it:
+        it.dataverse.faults.append(Fault(path=r"\$batch", times=400))
+        sent = json.dumps(visit()).encode()
+        reply = await it.post(sent, respond_async=True)
+        (message,) = await it.store.peek("inbound")
+        await it.settle()
+        assert len(await it.dead()) == 1
+        held = it.newest()
+        it.dataverse.faults.clear()
+        await it.store.delete_blob("relay-outcomes", f"{reply.job}.json")
+        await it.store.put_blob("relay-payloads", reply.job, sent)
+        await it.relay.inbound.work(message.text)
+        assert it.newest().keys() == held.keys()
+        assert len(await it.rows("contacts")) == 2
+        assert await it.store.list_blobs("relay-forwards") == []
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+async def test_a_delete(tmp_path: Path, kind: str) -> None:
+    """A DELETE goes to the server with the others, and the row of what is gone there is put out of use."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        await it.post(bundle(patient(), patient("p2")))
+        sent = bundle(patient("p2", active=True), kind=kind)
+        sent["entry"].append({"request": {"method": "DELETE", "url": "Patient/p1"}})
+        reply = await it.post(sent)
+        assert reply.body is not None
+        assert results(reply.body) == {"Patient/p2": "unchanged", "Patient/p1": "updated"}
+        assert (await it.read("Patient", "p1"))["status"] == 410
+        assert {each["msemr_azurefhirid"]: each["statecode"] for each in await it.rows("contacts")} == {
+            "p1": 1,
+            "p2": 0,
+        }
 
 
 @pytest.mark.parametrize("kind", ["transaction", "batch"])

@@ -329,3 +329,13 @@ async def test_what_is_kept_names_no_resource(tmp_path: Path) -> None:
         data = await it.store.get_blob(CONTAINER, blob.name) or b""
         assert b"seen" in data
         assert b"zq-canary-7" not in data
+
+
+async def test_a_page_that_is_its_own_next_is_told(tmp_path: Path) -> None:
+    """A server that leads in a circle is no server whose changes were all read."""
+    async with world(tmp_path) as it:
+        await poll(it)
+        link = [{"relation": "next", "url": "http://fhir/?page=2"}]
+        Instead(it, lambda _: httpx.Response(200, json={"resourceType": "Bundle", "link": link}))
+        with pytest.raises(Transient, match="the page itself"):
+            await poll(it)

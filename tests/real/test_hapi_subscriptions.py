@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from real_kit import guids, real
-from subscription_kit import subscribed
+from subscription_kit import documented, subscribed, until
 
 from devstack.control import Fault
 from support.samples import encounter, patient
@@ -114,3 +115,26 @@ async def test_a_payload_search_is_answered_with_a_bundle(tmp_path: Path, hapi_u
         assert hook.sent == ["POST /api/fhir-hook"] * 2
         row = await it.row("contacts", fhir_id)
         assert guids(await it.read(f"Patient/{fhir_id}")) == (row["contactid"],)
+
+
+async def test_a_topic_with_ids_only(tmp_path: Path, hapi_url: str) -> None:
+    """HAPI's own notifications by topic, as the docs show both: what they name is read, and the echo's is the last."""
+    fhir_id = f"sub-{uuid4().hex[:8]}"
+    async with real(tmp_path, hapi_url) as it:
+        assert (await it.put(documented("Basic"))).is_success
+        async with subscribed(it, shown=1) as hook:
+
+            async def told() -> bool:  # HAPI looks for new topics once a minute
+                name = [{"family": f"Alder {uuid4().hex}"}]
+                assert (await it.put({**patient(fhir_id), "name": name})).is_success
+                await asyncio.sleep(1)
+                return bool(hook.sent)
+
+            await until(told, within=120)
+            await hook.still(least=2)
+            assert set(hook.sent) == {"POST /api/fhir-hook"}
+            assert {each["status"] for each in hook.door.calls} == {202}
+            row = await it.row("contacts", fhir_id)
+            resource = await it.read(f"Patient/{fhir_id}")
+            assert guids(resource) == (row["contactid"],)
+            assert row["lastname"] == resource["name"][0]["family"]

@@ -253,6 +253,39 @@ async def test_notifications_leave_no_trace_of_their_patient(tmp_path: Path, sin
     sinks.check(tmp_path / "store")
 
 
+async def test_files_events_and_polling_leave_no_trace_of_their_patient(tmp_path: Path, sinks: Sinks) -> None:
+    """Lines good and bad, what Event Grid and Pub/Sub tell, and what is asked for: no log, table, answer or blob's name knows of it."""
+    lines = [json.dumps(PATIENT).encode(), *(body.replace(b"\n", b" ") for body in BAD.values())]
+    kind = "Microsoft.HealthcareApis.FhirResourceUpdated"
+    told = {"resourceType": "Patient", "resourceFhirAccount": "fhir", "resourceFhirId": "kanari-id-1"}
+    push = {"pubsub_audience": "a", "pubsub_email": "e"}
+    async with surface(tmp_path, log_key="k", poll="0 0 0 1 1 *", settings=push) as it:
+        await it.host.invoke("poll")
+        await it.put(PATIENT, VISIT)
+        file = it.store.folder / "bundles" / "in.ndjson"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"\n".join(lines))
+        for data in (
+            told,
+            told | {"resourceFhirId": "kanari id"},
+            told | {"resourceFhirAccount": "kanari"},
+            {"kanari": 1},
+        ):
+            event = {"id": "kanari", "subject": "kanari", "eventType": kind, "data": data}
+            url = "/runtime/webhooks/EventGrid?functionName=fhir_event"
+            assert sinks.answered(await it.http.post(url, json=[event])).status_code == 202
+        for token in ("kanari", "kanari.kanari.kanari"):
+            headers = {"Authorization": f"Bearer {token}"}
+            sinks.answered(await it.http.post("/api/fhir-hook/pubsub", json={"message": "kanari"}, headers=headers))
+        await it.settle(within=timedelta(days=2))
+        await it.host.invoke("poll")
+        await it.settle(within=timedelta(days=2))
+        outcome = json.loads((it.store.folder / "bundles-outcome" / "in.ndjson.json").read_bytes())
+        assert outcome["lines"]["failed"] > len(BAD) / 2
+        assert len(it.rows("contact", "msemr_encounter")) == 2
+    sinks.check(tmp_path / "store")
+
+
 ECHO = "the value kanari Kanarienvogel 1911-11-07 of kanari-id-1 is wrong"
 OUTCOME = {
     "resourceType": "OperationOutcome",
