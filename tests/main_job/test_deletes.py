@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from relay.dataverse.keys import row_key
+from relay.inbound.change import Change
 from relay.store.agreed import TABLE as AGREED
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
@@ -404,3 +405,28 @@ async def test_a_return_that_keeps_losing_is_put_off(tmp_path: Path) -> None:
         await it.settle()
         assert await state(it) == {"p1": 0}
         assert await it.store.list_rows(TABLE) == []
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_a_forwarded_deletion(tmp_path: Path, kind: str) -> None:
+    """With `RELAY_FORWARD` the FHIR server deletes the resource first, and then its row goes out of use; put again, it is back."""
+    async with world(tmp_path, forward=True) as it:
+        await carried(it, bundle(patient()))
+        for codes in (["deactivated"], []):
+            outcome = await carried(it, deletion("Patient/p1", kind=kind))
+            assert told(outcome) == [("updated" if codes else "unchanged", codes)]
+            assert await it.read("Patient", "p1") == {"status": 410}
+        assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]
+        assert await state(it) == {"p1": 0}
+
+
+async def test_a_deletion_that_a_server_tells_of(tmp_path: Path) -> None:
+    """A change without a body whose resource is gone is a deletion, and so is one that says so."""
+    async with world(tmp_path) as it:
+        await known(it, patient(), practitioner())
+        await remove(it, "Patient/p1", "Practitioner/d1")
+        gone = Change("hook", "Patient", "p1", None, "unknown", None)
+        said = Change("hook", "Practitioner", "d1", "3", "delete", None)
+        assert (await it.relay.inbound.changes([gone, said])).status == 202
+        await it.settle()
+        assert await state(it) == {"p1": 1, "d1": 1}
