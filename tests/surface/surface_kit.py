@@ -203,7 +203,7 @@ async def surface(
         await host.start()
         stack.push_async_callback(host.stop)
         app: Any = sys.modules["relay.app"]
-        seams = app.Seams(
+        seams = sys.modules["relay.sides"].Seams(
             dataverse=httpx.ASGITransport(org),
             fhir=_Below(below, httpx.ASGITransport(server)) if below else httpx.ASGITransport(server),
             google=google,
