@@ -27,7 +27,7 @@ LOOK_BACK = timedelta(hours=1)
 class CatchUp:
     """What to look for: changes of `types` (none: of every type with a map) since `since` (none: since the last time).
 
-    `key` is whose watermarks these are. For a gap `first` and `last` are the numbers of the events that did not come, and
+    `key` is whose watermarks these are; where there is none yet the search goes back from when it was `due`. For a gap `first` and `last` are the numbers of the events that did not come, and
     `subscription` the id to ask for them.
     """
 
@@ -37,6 +37,7 @@ class CatchUp:
     subscription: str = ""
     first: int = 0
     last: int = 0
+    due: str = ""
 
     def dump(self) -> bytes:
         """Write it as JSON."""
@@ -94,7 +95,8 @@ class Searcher:
         if wanted.since:
             since = datetime.fromisoformat(wanted.since)
         else:
-            since = upto - OVERLAP if upto else self._now() - LOOK_BACK
+            due = datetime.fromisoformat(wanted.due) if wanted.due else self._now()
+            since = upto - OVERLAP if upto else due - LOOK_BACK
         newest = upto
         async for page in self._fhir().updated(kind, since):
             yield [
@@ -103,7 +105,8 @@ class Searcher:
             ]
             newest = max(filter(None, (newest, page.newest)), default=None)
         if not wanted.since and newest is not None:
-            await self._heard.put_searched(watermark, newest)
+            # A time in the future would hide what comes before it.
+            await self._heard.put_searched(watermark, min(newest, self._now()))
 
     async def _events(self, wanted: CatchUp) -> list[Change] | None:
         """Ask the Subscription for the events; None when it does not tell all of them, so that a search must."""

@@ -83,9 +83,11 @@ class FileJobs:
         await self._finish(job, run, error)
 
     async def _finish(self, job: Job, run: FileRun, error: RelayError | None) -> None:
-        outcome = await run.outcome(job.tag, error)
-        await self._jobs.remember(job, outcome)
-        log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
+        """Remember the outcome, unless another message for the same file has ended it: what that dropped is missing here."""
+        if await self._jobs.outcome(job.id) is None:
+            outcome = await run.outcome(job.tag, error)
+            await self._jobs.remember(job, outcome)
+            log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
         await run.close()
         await self._jobs.finish(job)
 

@@ -19,9 +19,11 @@ from relay.mapping.model import Issue
 from relay.settings import Settings
 
 UNRESOLVED = "unresolved-reference"
+UNKNOWN = "unknown-on-server"
 
 _OK = 200
-_GONE = frozenset({404, 410})
+_NOT_THERE, _GONE = 404, 410
+_WRAPPED = 3  # levels of nesting that a bundle is around a resource
 
 ReadMany = Callable[[Sequence[tuple[str, str]]], Awaitable[list[Read]]]
 
@@ -90,7 +92,7 @@ class Gatherer:
         if part.text is None:
             return part
         try:
-            self._incoming(part.text)
+            self._incoming(_text([part]))
         except Refused as refused:
             return replace(part, text=None, problem=_problem(part.key, refused.code, str(refused)))
         return part
@@ -98,7 +100,8 @@ class Gatherer:
     def _incoming(self, text: str) -> Incoming:
         body = text.encode()
         # How many and how large they may be was asked where they came in.
-        room = {"max_body_bytes": len(body), "max_entries": len(body)}
+        depth = self._settings.max_depth + _WRAPPED
+        room = {"max_body_bytes": len(body), "max_entries": len(body), "max_depth": depth}
         limits = self._settings.model_copy(update=room)
         return read_bundle(body, content_type="", content_encoding="", limits=limits)
 
@@ -106,8 +109,11 @@ class Gatherer:
 def _part(change: Change, read: Read | None) -> _Part:
     if change.resource is not None:
         return _Part(change.key, change.resource.decode())
-    if read is None or read.status in _GONE:
+    if read is None or read.status == _GONE:
         return _Part(change.key, None)
+    if read.status == _NOT_THERE:  # told before a replica has it, or gone without a trace: neither is a deletion
+        message = "the FHIR server was said to have changed this resource, and knows no such"
+        return _Part(change.key, None, _problem(change.key, UNKNOWN, message))
     if read.status == _OK:
         return _Part(change.key, read.text)
     if read.status in BUSY:
@@ -128,17 +134,20 @@ def _text(parts: Iterable[_Part]) -> str:
     return f'{{"resourceType":"Bundle","type":"batch","entry":[{",".join(part.entry() for part in parts)}]}}'
 
 
-def left_over(incoming: Incoming, outcome: Mapping[str, Any], source: str) -> tuple[list[Change], dict[Change, str]]:
-    """Return what is to be tried again once its references may be there, and what failed for good, with the code why."""
-    waiting: list[Change] = []
+def left_over(
+    incoming: Incoming, outcome: Mapping[str, Any], source: str
+) -> tuple[dict[Change, str], dict[Change, str]]:
+    """Return what is to be tried again since it, or what it refers to, may be there later, and what failed for good; each with the code why."""
+    waiting: dict[Change, str] = {}
     failed: dict[Change, str] = {}
     for entry, said in zip(incoming.entries, outcome["entries"], strict=True):
         if said["result"] != "failed" or entry.key is None:
             continue
         change = Change(source, *entry.key, None, "delete" if entry.method == "DELETE" else "unknown", None)
         codes = [issue["code"] for issue in said["issues"] if issue["severity"] == "error"]
-        if set(codes) == {UNRESOLVED}:
-            waiting.append(change)
+        passes = {UNRESOLVED} if change.op == "delete" else {UNRESOLVED, UNKNOWN}
+        if codes and passes.issuperset(codes):
+            waiting[change] = codes[0]
         else:
             failed[change] = codes[0] if codes else "failed"
     return waiting, failed

@@ -24,7 +24,7 @@ _SEARCHED = "searched"
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The last that was heard: how many events there were, when that was, and of which types they told."""
+    """The last that was heard: how many events there were, up to when they tell of everything, and of which types they told."""
 
     last: int
     at: datetime
@@ -47,9 +47,9 @@ class Heard:
         types = tuple(str(row["types"]).split(",")) if row["types"] else ()
         return Head(int(row["last"]), datetime.fromisoformat(str(row["at"])), types)
 
-    async def put_head(self, key: str, last: int, types: Iterable[str]) -> None:
-        """Note how many events there were by now, and of which types."""
-        row: Row = {"last": last, "at": self._now().isoformat(), "types": ",".join(sorted(set(types)))}
+    async def put_head(self, key: str, last: int, types: Iterable[str], at: datetime) -> None:
+        """Note how many events there were by then, and of which types."""
+        row: Row = {"last": last, "at": at.isoformat(), "types": ",".join(sorted(set(types)))}
         await self._store.put_row(SUBSCRIPTIONS, key, _HEAD, row)
 
     async def came(self, key: str, number: int, body: bytes) -> bool:

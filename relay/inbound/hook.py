@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from relay.errors import Refused, StoreUnavailable
 from relay.inbound.catch_up import SKEW, CatchUp
 from relay.inbound.gate import Gate, weight
-from relay.inbound.heard import Head, Heard, key_of
+from relay.inbound.heard import MOST, Head, Heard, key_of
 from relay.inbound.notifications import Notification, own_id, read_notification
 from relay.inbound.outcome import operation_outcome
 from relay.inbound.service import PATIENCE, Inbound, Reply, unavailable
@@ -21,6 +21,9 @@ LATE = timedelta(seconds=10)
 """How long an event may come after a later one before it is looked for."""
 TAKEN = {"resourceType": "Bundle", "type": "transaction-response"}
 """The answer to a Bundle: HAPI sends it as a transaction, and sends it again for ever unless a Bundle comes back."""
+
+OLDEST = timedelta(days=1)
+"""How old an event may be for what was left out after it to be looked for since then."""
 
 _AWAY = 503
 
@@ -76,7 +79,7 @@ class Hook:
         """Take what a topic-based Subscription tells: what it repeats is dropped, and what it left out is looked for."""
         key = key_of("subscription", told.subscription)
         head = await self._heard.head(key)
-        if told.events and all([await self._heard.came(key, number, body) for number in told.events]):
+        if await self._is_repetition(told, key, head, body):
             return Reply(200)
         types = {*told.types, *(each.type for each in told.changes), *(head.types if head else ())}
         reply = await self._inbound.changes(told.changes)
@@ -90,10 +93,29 @@ class Hook:
             reply = looked if looked.status == _AWAY else reply
         if reply.status != _AWAY:  # what is not kept comes again, and must not be taken for a repetition then
             if (last := _last(told)) is not None:
-                await self._heard.put_head(key, last, types)
-            for number in told.events:
+                await self._heard.put_head(key, last, types, self._known_until(told, last, head))
+            for number in told.events[:MOST]:
                 await self._heard.note(key, number, body)
         return reply
+
+    def _known_until(self, told: Notification, last: int, head: Head | None) -> datetime:
+        """Return from when on what is left out after this notification is to be looked for.
+
+        An event that comes late, of those before or of a backlog, says nothing of what was missed since it happened.
+        """
+        now = self._now()
+        if told.events and head is not None and last <= head.last:
+            return head.at
+        return min(now, max(told.happened, now - OLDEST)) if told.happened is not None else now
+
+    async def _is_repetition(self, told: Notification, key: str, head: Head | None, body: bytes) -> bool:
+        """Tell whether this very notification came before; not of a Subscription that was made anew and has not come so far."""
+        if head is None or not 0 < len(told.events) <= MOST or max(told.events) > head.last:
+            return False
+        for number in told.events:
+            if not await self._heard.came(key, number, body):
+                return False
+        return True
 
     async def _look(self, wanted: CatchUp) -> Reply:
         """Have the changes of a key looked for, once for all that is told in one span of time."""
@@ -103,7 +125,8 @@ class Hook:
             return Reply(202)
         # It begins after the span's end: whatever is told of in the span is there to be found.
         delay = timedelta(seconds=(bucket + 2) * BUCKET - now)
-        reply = await self._inbound.look(wanted, delay=delay)
+        due = replace(wanted, due=(self._now() + delay).isoformat())
+        reply = await self._inbound.look(due, delay=delay)
         if reply.status != _AWAY:
             await self._heard.put_asked(wanted.key, bucket)
         return reply

@@ -17,6 +17,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
 from relay.errors import Refused
@@ -48,7 +49,8 @@ class Notification:
 
     `bundle` is whether it came as a Bundle, which HAPI wants to be answered with one. Of a topic-based one `subscription`
     is the reference to it, `total` how many events there were since it started, and `events` the numbers of those that
-    are told of here; otherwise they are empty.
+    are told of here; otherwise they are empty. `happened` is when the first of these happened, by the server's clock, if it
+    says so.
     """
 
     kind: Kind
@@ -59,6 +61,7 @@ class Notification:
     subscription: str = ""
     total: int | None = None
     events: tuple[int, ...] = ()
+    happened: datetime | None = None
 
 
 def read_notification(
@@ -115,6 +118,7 @@ class _Status:
     total: int | None
     events: tuple[int, ...]
     focuses: tuple[str, ...]
+    happened: datetime | None
 
 
 class _Reader:
@@ -167,6 +171,7 @@ class _Reader:
             subscription=status.subscription,
             total=status.total,
             events=status.events,
+            happened=status.happened,
         )
 
     def _change(self, entry: Entry) -> Change:
@@ -220,6 +225,7 @@ def _status(resource: Mapping[str, Any]) -> _Status:
         _number(said.get("eventsSinceSubscriptionStart")),
         tuple(number for number in numbers if number is not None),
         tuple(focus for each in events if (focus := _reference(each.get("focus")))),
+        min((at for each in events if (at := _instant(each.get("timestamp")))), default=None),
     )
 
 
@@ -255,6 +261,14 @@ def _value(parameter: Mapping[str, Any]) -> Any:
 def _reference(value: object) -> str:
     reference = value.get("reference") if isinstance(value, Mapping) else None
     return reference if isinstance(reference, str) else ""
+
+
+def _instant(value: object) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return at if at is not None and at.tzinfo is not None else None
 
 
 def _number(value: object) -> int | None:

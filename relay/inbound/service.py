@@ -19,7 +19,7 @@ from relay.inbound.file_jobs import FileJobs
 from relay.inbound.files import is_lines
 from relay.inbound.forwarder import Forwarder
 from relay.inbound.gate import Gate, Turn, weight
-from relay.inbound.gather import UNRESOLVED, Gatherer, left_over
+from relay.inbound.gather import Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, load_job, shortened
 from relay.inbound.jobs import Jobs
@@ -252,7 +252,7 @@ class Inbound:
         except StoreUnavailable:
             raise
         except Refused as refused:
-            await self._jobs.remember(job, _refusal(job, refused))
+            await self._refuse(job, body, refused)
         except Transient as error:
             job = job.after(meter)
             if await self._jobs.put_off(job, error):
@@ -365,9 +365,9 @@ class Inbound:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
         waiting, failed = left_over(incoming, outcome, job.kind)
         if waiting and self._jobs.is_over(job):
-            failed |= dict.fromkeys(waiting, UNRESOLVED)
+            failed |= waiting
         elif waiting:
-            body = dump_changes(waiting)
+            body = dump_changes(list(waiting))
             again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
             later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
             await self._jobs.keep(later, body)
@@ -387,6 +387,13 @@ class Inbound:
         outcome = _refusal(job, error, progress.ended(error))
         await self._jobs.remember(job, outcome)
         return outcome
+
+    async def _refuse(self, job: Job, body: bytes, refused: Refused) -> None:
+        """Tell whoever sent a body why nothing of it can be taken; nobody waits for the outcome of what was told of."""
+        if job.kind:
+            await self._give_up(job, body, refused, Progress())
+        else:
+            await self._jobs.remember(job, _refusal(job, refused))
 
 
 def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dict[str, Any]:

@@ -138,18 +138,66 @@ async def test_the_newest_of_several_counts(tmp_path: Path) -> None:
 
 
 async def test_what_is_gone_is_a_delete_entry(tmp_path: Path) -> None:
-    """A deletion, and a read that finds nothing, ask for DELETE: the same that a bundle's DELETE entry asks for."""
+    """A deletion, and a read that is answered 410, ask for DELETE: the same that a bundle's DELETE entry asks for."""
     async with world(tmp_path) as it:
         await it.put(patient("gone"))
         await it.fhir_http.delete("/Patient/gone")
-        named = ("Patient/gone", "Patient/never", "Patient/told")
+        named = ("Patient/gone", "Patient/told")
         entries = [{"request": {"method": "DELETE", "url": each}} for each in named]
         posted = await it.post({"resourceType": "Bundle", "type": "batch", "entry": entries})
         assert posted.body is not None
         it.forget_calls()
-        outcome = await outcome_of(it, told(named[0]), told(named[1]), told(named[2], "delete"))
+        outcome = await outcome_of(it, told(named[0]), told(named[1], "delete"))
         assert results(outcome) == results(posted.body)
         assert codes(outcome) == codes(posted.body)
+
+
+@pytest.mark.parametrize("op", ["create", "update", "unknown"])
+async def test_what_is_not_there_yet_comes_again(tmp_path: Path, op: Op) -> None:
+    """A resource that was told of before a read finds it (404) is tried until it is there: it is not taken for deleted."""
+    async with world(tmp_path) as it:
+        outcome = await outcome_of(it, told("Patient/p1", op))
+        assert codes(outcome) == {"Patient/p1": ["unknown-on-server"]}
+        await it.put(patient())
+        await it.settle()
+        assert (await it.read("Patient", "p1"))["identifier"][-1]["system"] == URN
+        assert await it.dead() == []
+
+
+async def test_what_is_never_there_needs_a_person(tmp_path: Path) -> None:
+    """After RELAY_RETRY_FOR it is a dead letter, and the row, if there is one, stays in use."""
+    async with world(tmp_path, retry_for=timedelta(minutes=10)) as it:
+        await it.post(patient())
+        await it.relay.inbound.changes([told("Patient/p1")])
+        await it.settle(within=timedelta(days=2))
+        assert await it.dead() == ["unknown-on-server"]
+        assert [row["statecode"] for row in await it.rows("contacts")] == [0]
+
+
+async def test_one_that_is_too_deep_fails_alone(tmp_path: Path) -> None:
+    """As deep as a resource may be it is carried out; deeper, in the bundle that is made of it too, the others go on."""
+    async with world(tmp_path, max_depth=20) as it:
+
+        def nested(fhir_id: str, depth: int) -> dict[str, Any]:
+            value: Any = 1
+            for _ in range(depth - 1):
+                value = [value]
+            return patient(fhir_id, x=value)
+
+        deepest, deeper = nested("deepest", 20), nested("deeper", 21)
+        await it.put(patient(), deepest)
+        outcome = await outcome_of(it, told("Patient/p1"), told(deepest, body=True), told(deeper, body=True))
+        assert codes(outcome) == {"Patient/p1": [], "Patient/deepest": [], "Patient/deeper": ["too-deep"]}
+        assert await it.dead() == ["too-deep"]
+
+
+async def test_changes_that_cannot_be_read_at_all_need_a_person(tmp_path: Path) -> None:
+    """Nobody waits for the outcome of what was told: what is refused as a whole is kept."""
+    async with world(tmp_path) as it:
+        reply = await it.relay.inbound.changes([told("Patient/p1")])
+        await it.store.put_blob("relay-payloads", reply.job, b"{}")
+        await it.settle()
+        assert await it.dead() == ["bad-message"]
 
 
 async def test_a_type_without_a_map_is_dropped_at_once(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from devstack.control import Fault
@@ -259,6 +260,25 @@ async def test_announced_again_while_it_is_in_work_it_stays_one_job(tmp_path: Pa
         assert await it.relay.inbound.drop("p.ndjson", data, version="2") != first
         await it.settle()
         assert (await left(it, "p.ndjson"))["lines"]["unchanged"] == 2
+
+
+async def test_a_message_that_came_twice_does_not_undo_the_outcome(tmp_path: Path) -> None:
+    """Two messages for one file at once: the one that ends later, its file gone meanwhile, leaves the outcome as it is."""
+    async with world(tmp_path, window=2) as it:
+        await it.put(*PATIENTS)
+        await it.relay.inbound.drop("twice.ndjson", ndjson(*PATIENTS))
+        (message,) = await it.store.receive("inbound", most=32, visibility=timedelta(minutes=9))
+
+        async def meanwhile(_: httpx.Request) -> None:
+            it.to_dataverse.before.clear()
+            await it.beside().inbound.work(message.text)
+
+        it.to_dataverse.before.append(meanwhile)
+        await it.relay.inbound.work(message.text)
+        outcome = await left(it, "twice.ndjson")
+        assert (outcome["status"], outcome["lines"]["total"], outcome["lines"]["created"]) == ("succeeded", 5, 5)
+        assert len(await it.rows("contacts")) == 5
+        assert await payloads(it) == []
 
 
 async def test_a_file_that_failed_at_every_try_tells_how_far_it_came(tmp_path: Path) -> None:

@@ -33,6 +33,28 @@ def notification(number: int, *focus: str, kind: str = "event-notification", tot
     return json.dumps(bundle).encode()
 
 
+def as_parameters(bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return an R5 notification of one event as R4 writes it."""
+    status = bundle["entry"][0]["resource"]
+    (event,) = status["notificationEvent"]
+    parts = [
+        {"name": "event-number", "valueString": event["eventNumber"]},
+        {"name": "timestamp", "valueInstant": event["timestamp"]},
+        {"name": "focus", "valueReference": event["focus"]},
+    ]
+    parameter = [
+        {"name": "subscription", "valueReference": status["subscription"]},
+        {"name": "type", "valueCode": status["type"]},
+        {"name": "events-since-subscription-start", "valueString": status["eventsSinceSubscriptionStart"]},
+        {"name": "notification-event", "part": parts},
+    ]
+    return {
+        "resourceType": "Bundle",
+        "type": "history",
+        "entry": [{"resource": {"resourceType": "Parameters", "parameter": parameter}}],
+    }
+
+
 async def tell(it: Surface, body: bytes, path: str = "") -> int:
     """Send a notification and return the status."""
     answer = await it.http.post(f"/api/fhir-hook{path}", content=body, headers=FHIR_JSON)
@@ -44,6 +66,11 @@ def searches(it: Surface) -> list[str]:
     return [each["path"] for each in it.fhir.calls if "_lastUpdated" in each["path"]]
 
 
+def on_clock(it: Surface) -> None:
+    """Let the FHIR server tell the time of the test's clock."""
+    it.fhir.store._clock = it.clock
+
+
 def ids(it: Surface) -> list[str]:
     return sorted(row["msemr_azurefhirid"] for row in it.rows("contact"))
 
@@ -51,6 +78,7 @@ def ids(it: Surface) -> list[str]:
 async def test_an_empty_post_is_a_search_of_the_path_types(tmp_path: Path) -> None:
     """The first looks an hour back; the next one searches from where that one ended, a minute before the newest."""
     async with surface(tmp_path) as it:
+        on_clock(it)
         await it.put(patient(), patient("p2"), organization())
         assert await tell(it, b"", "/Patient") == 202
         await it.settle()
@@ -65,7 +93,7 @@ async def test_an_empty_post_is_a_search_of_the_path_types(tmp_path: Path) -> No
         assert ids(it) == ["p1", "p2", "p3"]
         (second,) = searches(it)
         since = datetime.fromisoformat(unquote(second).partition("ge")[2].partition("&")[0])
-        assert timedelta(0) < datetime.fromisoformat(newest) - since - timedelta(minutes=1) < timedelta(minutes=1)
+        assert timedelta(0) <= datetime.fromisoformat(newest) - since - timedelta(minutes=1) < timedelta(minutes=1)
 
 
 async def test_an_empty_post_without_types_asks_for_all_that_have_maps(tmp_path: Path) -> None:
@@ -128,6 +156,88 @@ async def test_some_of_the_missing_came_late(tmp_path: Path) -> None:
             assert await tell(it, notification(number, f"Patient/p{number}")) == 202
         await it.settle()
         assert ids(it) == ["lost", "p1", "p2", "p4"]
+
+
+async def test_an_event_that_comes_late_hides_no_gap(tmp_path: Path) -> None:
+    """What was left out before a late event came is searched for since the event before the gap, not since the late one."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(*(patient(f"p{number}") for number in (1, 2, 4)))
+        assert await tell(it, notification(2, "Patient/p2")) == 202
+        it.clock.advance(timedelta(minutes=1))
+        await it.put(patient("lost"))
+        it.clock.advance(timedelta(minutes=20))
+        assert await tell(it, notification(1, "Patient/p1")) == 202
+        assert await tell(it, notification(4, "Patient/p4")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p2", "p4"]
+
+
+@pytest.mark.parametrize("parameters", [False, True])
+async def test_a_gap_in_a_backlog_is_looked_for_since_it_happened(tmp_path: Path, parameters: bool) -> None:
+    """Where a server delivers hours late, what it left out is searched for since the last event before it happened."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient())
+        happened = it.clock().isoformat()
+        it.clock.advance(timedelta(minutes=1))
+        await it.put(patient("lost"), patient("p3"))
+        it.clock.advance(timedelta(hours=3))
+        late = json.loads(notification(1, "Patient/p1"))
+        late["entry"][0]["resource"]["notificationEvent"][0]["timestamp"] = happened
+        if parameters:
+            late = as_parameters(late)
+        assert await tell(it, json.dumps(late).encode()) == 202
+        assert await tell(it, notification(3, "Patient/p3")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p3"]
+
+
+@pytest.mark.parametrize("said", ["1970-01-01T00:00:00Z", "2099-01-01T00:00:00Z", "2026-06-01T11:00:00", "soon", 7])
+async def test_a_time_that_cannot_be_is_not_believed(tmp_path: Path, said: Any) -> None:
+    """However old an event says it is, a gap after it is searched for since a day ago; and never since a time to come."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient(), patient("lost"), patient("p3"))
+        bundle = json.loads(notification(1, "Patient/p1"))
+        bundle["entry"][0]["resource"]["notificationEvent"][0]["timestamp"] = said
+        assert await tell(it, json.dumps(bundle).encode()) == 202
+        assert await tell(it, notification(3, "Patient/p3")) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p1", "p3"]
+        since = "2026-05-31" if said == "1970-01-01T00:00:00Z" else "2026-06-01"
+        assert searches(it)[0].startswith(f"/Patient?_lastUpdated=ge{since}T11%3A55%3A00.000Z")
+
+
+async def test_a_first_search_that_has_to_wait_goes_back_from_when_it_was_due(tmp_path: Path) -> None:
+    """A server that is away for hours is searched for what was told of before, though nothing was searched for yet."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient())
+        it.fhir.faults.append(Fault(path=SEARCH, status=503, times=0))
+        assert await tell(it, b"", "/Patient") == 202
+        await it.settle(within=timedelta(hours=5))
+        it.fhir.faults.clear()
+        it.clock.advance(timedelta(hours=1))
+        await it.settle()
+        assert ids(it) == ["p1"]
+
+
+async def test_a_time_in_the_future_hides_nothing(tmp_path: Path) -> None:
+    """A resource that the server dates ahead of now does not move the watermark there: what comes next is found."""
+    async with surface(tmp_path) as it:
+        on_clock(it)
+        await it.put(patient())
+        ahead = {**patient(), "meta": {"lastUpdated": "2027-01-01T00:00:00Z"}}
+        found = {"resourceType": "Bundle", "type": "searchset", "entry": [{"resource": ahead}]}
+        it.fhir.faults.append(Fault(path=SEARCH, status=200, body=found))
+        assert await tell(it, b"", "/Patient") == 202
+        await it.settle()
+        it.clock.advance(timedelta(minutes=10))
+        await it.put(patient("p2"))
+        assert await tell(it, b"", "/Patient") == 202
+        await it.settle()
+        assert ids(it) == ["p1", "p2"]
 
 
 async def test_a_subscription_of_another_base_is_not_asked(tmp_path: Path) -> None:
@@ -196,6 +306,34 @@ async def test_the_same_notification_again_is_dropped(tmp_path: Path) -> None:
         assert await tell(it, notification(1, "Patient/p2")) == 202
         await it.settle()
         assert ids(it) == ["p1", "p2"]
+
+
+async def test_a_subscription_made_anew_may_repeat_itself(tmp_path: Path) -> None:
+    """After a handshake it counts from 1 again: to the letter what was told before, it is about a change of now."""
+    async with surface(tmp_path) as it:
+        await it.put(patient(gender="male"))
+        assert await tell(it, notification(1, "Patient/p1")) == 202
+        await it.settle()
+        await it.put(patient(gender="female"))
+        assert await tell(it, notification(0, kind="handshake")) == 200
+        assert await tell(it, notification(1, "Patient/p1")) == 202
+        await it.settle()
+        assert [row["gendercode"] for row in it.rows("contact")] == [2]
+
+
+async def test_events_without_end_are_not_noted_without_end(tmp_path: Path) -> None:
+    """Of a notification that claims more than a thousand events, what it tells of is taken, and no more than that is noted."""
+    stores: list[Flaky] = []
+    async with surface(tmp_path, wrap=lambda store: stores.append(Flaky(store)) or stores[-1]) as it:
+        await it.put(patient())
+        bundle = json.loads(notification(1, "Patient/p1", total=3000))
+        status = bundle["entry"][0]["resource"]
+        status["notificationEvent"] += [{"eventNumber": str(number)} for number in range(2, 3001)]
+        for _ in range(2):
+            assert await tell(it, json.dumps(bundle).encode()) == 202
+        assert len(stores[0].names) < 2 * 1010
+        await it.settle()
+        assert ids(it) == ["p1"]
 
 
 async def test_an_empty_notification_is_a_search(tmp_path: Path) -> None:
