@@ -7,6 +7,7 @@ its row without the FHIR id; only its Dynamics identifier, on the FHIR server, s
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
 from relay.errors import Transient
@@ -37,7 +38,7 @@ class Linked:
         """Tell `located` which of the resources that are referred to, and have no row, carry a Dynamics identifier.
 
         Such a resource's row is the one that the identifier names, if it may be: it fits the map and is no other
-        resource's. Asks nothing where nothing is referred to. Raises Transient when a side is away or busy.
+        resource's, nor claimed by two. Asks nothing where nothing is referred to. Raises Transient when a side is away or busy.
         """
         wanted = _referred(drafts, located, maps)
         ask = [key for key in wanted if key not in self._asked]
@@ -58,9 +59,12 @@ class Linked:
         for key, guid in claims.items():
             rows.guids[wanted[key].table.name][guid] = None
         found = await locate(rows)
+        said = Counter((wanted[key].table.name, guid) for key, guid in claims.items())
         for key, guid in claims.items():
             located.tied.add(key)
             row = found.guids.get((wanted[key].table.name, guid))
+            if said[wanted[key].table.name, guid] > 1:  # a copy of a resource: nobody can tell whose row it is
+                continue
             if row is not None and fits(wanted[key], row.values) and not row.values.get(wanted[key].key):
                 located.keyed[key].append(row)
 

@@ -225,6 +225,22 @@ async def test_what_is_referred_to_may_be_linked_by_its_guid_alone(tmp_path: Pat
         assert made["_msemr_encounterpatientidentifier_value"] == guid
 
 
+async def test_a_guid_that_two_resources_carry_ties_neither(tmp_path: Path) -> None:
+    """A copy of a patient has its GUID too: no encounter of one goes to the other's row, both are left to a person."""
+    async with world(tmp_path, maps=maps_folder(tmp_path, SHIPPED_PATIENT, ENCOUNTER)) as it:
+        guid = await makes(it, "contacts", msemr_contacttype=935000000, lastname="Walk-in")
+        linked = [{"system": URN.format("patient"), "value": guid}]
+        await it.put(patient("p1", identifier=linked), patient("copy", identifier=linked))
+        sent = [visit("e1", subject="Patient/p1"), visit("e2", subject="Patient/copy")]
+        reply = await it.post(bundle(*sent, method="POST"))
+        assert reply.body is not None
+        assert codes(dict(reply.body)) == {
+            "Encounter/e1": ["unresolved-reference"],
+            "Encounter/e2": ["unresolved-reference"],
+        }
+        assert await it.rows("msemr_encounters") == []
+
+
 async def test_what_is_passed_over_costs_one_locate(tmp_path: Path) -> None:
     """Nothing is read of the FHIR server where nothing is referred to, nor for what has its row or is sent along."""
     async with world(tmp_path, maps=maps_folder(tmp_path, SHIPPED_PATIENT, ENCOUNTER)) as it:
