@@ -22,7 +22,7 @@ from figures import ROOT
 from largest import peak_mb
 from material import bundle_of, patients
 
-from relay.app import Relay, Seams
+from relay.app import Relay
 from relay.inbound.intake import read_bundle
 from relay.inbound.located import Located
 from relay.inbound.operations import Operation
@@ -31,6 +31,7 @@ from relay.inbound.references import References
 from relay.mapping.load import load_maps
 from relay.mapping.translate import translate
 from relay.settings import Settings
+from relay.sides import Seams
 from relay.store.local import LocalStore
 
 Json = dict[str, Any]

@@ -15,8 +15,9 @@ from material import bundle_of
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
-from relay.app import Relay, Seams
+from relay.app import Relay
 from relay.settings import Settings
+from relay.sides import Seams
 from relay.store.local import LocalStore
 
 ORG = "http://dataverse"

@@ -189,7 +189,13 @@ def version_of(etag: str) -> str:
 
 def instant_of(said: object) -> str:
     """Return a FHIR instant as it was said, empty if it is none."""
-    return said if isinstance(said, str) and _INSTANT.fullmatch(said) else ""
+    if not isinstance(said, str) or not _INSTANT.fullmatch(said):
+        return ""
+    try:
+        datetime.fromisoformat(said)
+    except ValueError:  # the 31st of a month that has none
+        return ""
+    return said
 
 
 def issue_codes(outcome: Any) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from relay.errors import Failed, Transient
@@ -56,7 +57,7 @@ class Interaction:
 class Answer:
     """What became of one: `told` says why it was refused; `id`, `version` and `updated` are empty where the server does not say.
 
-    `body` is the server's resource to the letter, where it is another one than was sent (a conditional create that found it).
+    `body` is the server's resource to the letter, where it may be another one than was sent (a conditional create found it, an answer was lost).
     `whole` says that the refusal was of the whole call, and not about this entry.
     """
 
@@ -164,11 +165,13 @@ def with_version(text: str, version: str, updated: str) -> str:
 
 
 def same_content(sent: str, read: str) -> bool:
-    """Tell whether two texts are one resource but for `meta`, which servers write themselves."""
-    one, other = _top(sent), _top(read)
-    one.pop("meta", None)
-    other.pop("meta", None)
-    return one == other
+    """Tell whether two texts are one resource but for `meta`, which servers write themselves, and the spelling of numbers."""
+    one, other = (json.loads(text, parse_float=Decimal, parse_int=Decimal) for text in (sent, read))
+    return _without_meta(one) == _without_meta(other)
+
+
+def _without_meta(resource: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in resource.items() if name != "meta"}
 
 
 def _top(text: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A page of a history or of a search, read for which versions it lists and where the next page is. Pure.
 
 Facts of servers: a deletion is an entry without a resource, named by its request (HAPI: with the version behind it) or
-its fullUrl; the next page's link is absolute (hl7.org/fhir/R4/http.html#paging), and names the server as it sees itself.
+its fullUrl, and on HAPI has no time.
 """
 
 from __future__ import annotations
@@ -9,16 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
-from relay.errors import Failed, Transient
+from relay.errors import Transient
 from relay.fhir.answers import FHIR_ID, version_of
+from relay.fhir.pages import instant, next_address
 
 _NAMED = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?")
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +33,30 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a page lists, the URL of the next one (empty: there is none), and how many entries could not be read."""
+    """What a page lists, the address of the next one below our base (empty: there is none), how many entries could not be read, and when the server answered if it says so."""
 
     listed: tuple[Listed, ...]
     next: str = ""
     unread: int = 0
+    at: datetime | None = None
 
 
-def listing_of(bundle: Any, base: str) -> Listing:
-    """Read a page; `base` is the FHIR server's.
+def listing_of(bundle: Any, kind: str) -> Listing:
+    """Read a page; `kind` is what was asked for, a type or `_history`.
 
-    Raises Transient `bad-answer` for what is no Bundle, Failed `foreign-link` when the next page is at another origin.
+    Raises Transient `bad-answer` for what is no Bundle, or has a link to the next page that cannot be read.
     """
     if not isinstance(bundle, Mapping) or bundle.get("resourceType") != "Bundle":
         raise Transient("the FHIR server answered no Bundle", code="bad-answer")
     entries = bundle.get("entry")
     found = [_listed(each) for each in entries if not _is_beside(each)] if isinstance(entries, list) else []
     listed = tuple(each for each in found if each is not None)
-    return Listing(listed, _next(bundle, base), len(found) - len(listed))
+    return Listing(
+        listed,
+        next_address(bundle.get("link"), kind),
+        len(found) - len(listed),
+        instant(_object(bundle.get("meta")).get("lastUpdated")),
+    )
 
 
 def _is_beside(entry: Any) -> bool:
@@ -77,7 +82,7 @@ def _listed(entry: Any) -> Listed | None:
         return None
     etag = response.get("etag")
     version = version if isinstance(version, str) else version_of(etag) if isinstance(etag, str) else ""
-    updated = _instant(meta.get("lastUpdated")) or _instant(response.get("lastModified"))
+    updated = instant(meta.get("lastUpdated")) or instant(response.get("lastModified"))
     return Listed(kind, fhir_id, version or "", updated, deleted=not resource)
 
 
@@ -89,43 +94,3 @@ def _names(*urls: object) -> Iterator[tuple[str, str, str | None]]:
 
 def _object(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _instant(value: Any) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        return None
-    return found.astimezone(UTC) if found.tzinfo is not None else None
-
-
-def _next(bundle: Mapping[str, Any], base: str) -> str:
-    links = bundle.get("link")
-    for link in links if isinstance(links, list) else []:
-        if isinstance(link, Mapping) and link.get("relation") == "next":
-            url = link.get("url")
-            if not isinstance(url, str):
-                break
-            url = _joined(base, url)
-            if origin(url) != origin(base):
-                raise Failed(
-                    "the FHIR server's next page is at another origin than RELAY_FHIR_URL", code="foreign-link"
-                )
-            return url
-    return ""
-
-
-def _joined(base: str, url: str) -> str:
-    try:
-        return urljoin(base, url)
-    except ValueError:
-        return ""
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Return scheme, host and port of a URL; the port that goes with the scheme where it names none."""
-    try:
-        parts = urlsplit(url)
-        return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return "", "", None

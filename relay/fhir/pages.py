@@ -68,13 +68,17 @@ def page_of(text: str, kind: str) -> Page:
         version = meta.get("versionId")
         whole = "" if is_subset(resource) else text[start:end]
         found.append(Changed(fhir_id, version if isinstance(version, str) else "", whole))
-        if (at := _instant(meta.get("lastUpdated"))) is not None:
+        if (at := instant(meta.get("lastUpdated"))) is not None:
             times.append(at)
-    return Page(tuple(found), max(times, default=None), _next(links, kind))
+    return Page(tuple(found), max(times, default=None), next_address(links, kind))
 
 
-def _next(links: Any, kind: str) -> str:
-    """Return the next page's address below our own base: of the link only the query counts, its host is never asked."""
+def next_address(links: Any, kind: str) -> str:
+    """Return the next page's address below our own base: of the link only the query counts, its host is never asked.
+
+    `kind` is the type that was asked for, or `_history`: where the link's path ends in it, the address begins with it.
+    Empty at the end; raises Transient `bad-answer` for a link that no URL can be made of.
+    """
     for each in links if isinstance(links, list) else []:
         url = each.get("url") if isinstance(each, dict) and each.get("relation") == "next" else None
         if not isinstance(url, str):
@@ -90,7 +94,8 @@ def _next(links: Any, kind: str) -> str:
     return ""
 
 
-def _instant(value: object) -> datetime | None:
+def instant(value: object) -> datetime | None:
+    """Read an instant; None for what has no time zone or is none."""
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:

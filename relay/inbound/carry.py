@@ -164,11 +164,11 @@ class Carrier:
             drafts.pop(number, None)  # the maps may have come anew as a whole
         progress.reports, progress.left = reports, set(drafts)
         # What was deleted comes last: until then the others may still refer to it, or no longer do.
-        deleted = [number for number, draft in drafts.items() if draft.end == "deleted"]
+        ended = [number for number, draft in drafts.items() if draft.end == "deleted"]
         living = {number: draft for number, draft in drafts.items() if draft.end != "deleted"}
         known = await self._look_ahead(living, locator)
         parts = windows(living, self._settings.window, self._settings.source_name, known)
-        for window in [*parts, *chunked(deleted, self._settings.window)]:
+        for window in [*parts, *chunked(ended, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
                 done = await self._write(part, reports, tag, locator, progress)
@@ -283,7 +283,7 @@ class Carrier:
             chosen |= {(each.table.name, each.id): None for each in creates}
         for number in pending:
             self._lost(done.raced[number], reports[number], done)
-        await endings.settle(done.raced[number].planned for number in pending)
+        await endings.settle(done.raced[number].planned for number in pending if number not in done.busy)
         for number, (row_id, children) in written.items():
             report = reports[number]
             if not report.row_id:  # refused in the end, but its row is there
@@ -327,6 +327,8 @@ class Carrier:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
         await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        gone = [each for each in planned if each.result == "updated" and _deletes_row(each)]
+        await _side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
         for each in planned:
             # FHIR should have had it by now: the event may be lost, or was given up.
             if any(issue.code == "kept-dataverse" for issue in each.issues):
@@ -390,6 +392,10 @@ async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
             return await call
 
     return await asyncio.gather(*map(made, calls))
+
+
+def _deletes_row(planned: Planned) -> bool:
+    return any(each.kind == "delete" and each.id == planned.row_id for each in planned.operations)
 
 
 def _written(operations: Iterable[Operation]) -> list[RowWritten]:

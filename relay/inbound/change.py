@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from relay.errors import Refused
+from relay.fhir.answers import FHIR_ID
 
 Op = Literal["create", "update", "delete", "unknown"]
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
-_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
 _OPS = get_args(Op)
 
 
@@ -36,7 +36,7 @@ class Change:
     resource: bytes | None
 
     def __post_init__(self) -> None:
-        if not _TYPE.fullmatch(self.type) or not _ID.fullmatch(self.id):
+        if not _TYPE.fullmatch(self.type) or not FHIR_ID.fullmatch(self.id):
             raise Refused("a change is of no FHIR type and id", code="invalid-id")
 
     @property

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 from uuid import UUID, uuid5
 
 from relay.errors import Failed
@@ -19,7 +19,9 @@ from relay.fhir.subset import is_subset
 from relay.inbound.duplicates import settle
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.pieces import Piece
+from relay.inbound.references import may_name, same_urn
 from relay.inbound.sent import SentBodies
+from relay.inbound.validate import check
 from relay.inbound.windows import in_order
 
 FORWARDED: Final = frozenset({"batch", "collection", "document", "message", "resource", "transaction"})
@@ -49,7 +51,7 @@ class Forwarding:
 
     def meant(self, reference: str, ids: Mapping[int, str]) -> str | None:
         """Return `Type/id` of the entry that a Reference names; None if it names none, or one whose id is not known."""
-        index = self.names.get(_same_urn(reference), _SEVERAL)
+        index = self.names.get(same_urn(reference), _SEVERAL)
         return f"{self.interactions[index].type}/{ids[index]}" if index in ids else None
 
     def ids(self, answers: Mapping[int, Answer]) -> dict[int, str]:
@@ -70,10 +72,10 @@ class Forwarding:
         return any(other not in ids for other in self.edges[index])
 
 
-def forwarding(incoming: Incoming, sent: SentBodies, seed: str) -> Forwarding:
+def forwarding(incoming: Incoming, sent: SentBodies, seed: str, *, reject: bool = False) -> Forwarding:
     """Sort the entries of a bundle by what becomes of them; `seed` is what chosen ids are made of, with the entry's index.
 
-    An entry with a problem does not go. A transaction that has one does not go at all: `transaction-refused`.
+    An entry with a problem does not go, nor with `reject` a resource that fhir.resources finds wrong. A transaction that has one does not go at all: `transaction-refused`.
     """
     kind: BundleKind = "transaction" if incoming.type == "transaction" else "batch"
     interactions: dict[int, Interaction] = {}
@@ -83,7 +85,10 @@ def forwarding(incoming: Incoming, sent: SentBodies, seed: str) -> Forwarding:
             continue
         try:
             interactions[entry.index] = _interaction(entry, sent, seed, in_transaction=kind == "transaction")
+            if reject and entry.resource is not None:
+                _check(entry.resource)
         except Failed as failure:
+            interactions.pop(entry.index, None)
             refused[entry.index] = entry.failed(failure.code, str(failure), failure.at)
     if kind == "transaction" and refused:
         message = "another entry of the transaction cannot be carried out, so none was"
@@ -173,9 +178,11 @@ def _refusal(each: Interaction, answer: Answer) -> tuple[str, str]:
 
 TOO_LARGE: Final = "transaction-too-large"
 LOST: Final = "unforwarded-reference"
+CHANGED: Final = "changed-meanwhile"
 _NOT_SENT: Final = {
     TOO_LARGE: "the resources of the transaction that refer to each other are more than the FHIR server takes at once",
     LOST: "it refers to an entry that got no id on the FHIR server",
+    CHANGED: "the FHIR server's answer was lost, and somebody wrote the resource since: it is not put over that",
 }
 
 
@@ -217,6 +224,12 @@ def _interaction(entry: Entry, sent: SentBodies, seed: str, *, in_transaction: b
     return replace(each, id=str(uuid5(_NAMESPACE, f"{seed}/{entry.index}")), chosen=True)
 
 
+def _check(resource: Mapping[str, Any]) -> None:
+    for issue in check(resource, "reject"):
+        if issue.severity == "error":
+            raise Failed(issue.message, code=issue.code, at=issue.at)
+
+
 def _delete(entry: Entry) -> Interaction:
     """Return a DELETE of one resource; raises Failed with the entry's problem, or `unsupported` for one by condition."""
     if entry.problem is not None:
@@ -232,7 +245,8 @@ def _named(incoming: Incoming, interactions: Mapping[int, Interaction]) -> _Name
     names: _Names = {}
     for index, each in interactions.items():
         entry = incoming.entries[index]
-        called = {_same_urn(entry.full_url)} if ":" in entry.full_url else set()
+        key = entry.key or (each.type, entry.full_url.rpartition("/")[2])
+        called = {same_urn(entry.full_url)} if may_name(entry.full_url, key) else set()
         called |= {"/".join(entry.key)} if entry.key else set()
         if not each.chosen and each.id:
             called.add(f"{each.type}/{each.id}")
@@ -242,7 +256,7 @@ def _named(incoming: Incoming, interactions: Mapping[int, Interaction]) -> _Name
 
 
 def _targets(each: Interaction, names: _Names) -> Iterator[int]:
-    found = (names.get(_same_urn(reference)) for reference in references(each.text))
+    found = (names.get(same_urn(reference)) for reference in references(each.text))
     yield from dict.fromkeys(other for other in found if other is not None)
 
 
@@ -263,10 +277,6 @@ def _packed(together: Collection[list[int]], most: int) -> list[list[int]]:
             found.append([])
         found[-1] += each
     return [sorted(each) for each in found]
-
-
-def _same_urn(url: str) -> str:
-    return url.lower() if url[:9].lower() == "urn:uuid:" else url
 
 
 def _at(index: int) -> str:

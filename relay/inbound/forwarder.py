@@ -9,18 +9,20 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Final
 from urllib.parse import unquote_plus
 
-from relay.errors import Transient
-from relay.fhir.answers import version_of
+from relay.errors import Failed, Transient
+from relay.fhir.answers import Read, instant_of
 from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient
 from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
 from relay.inbound.entries import Incoming
-from relay.inbound.forward import FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
+from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
 from relay.inbound.sent import SentBodies
+from relay.settings import Settings
 from relay.store import Store
 
 FORWARDS: Final = "relay-forwards"
@@ -34,28 +36,30 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Progress:
-    """What was asked of the server for a job and what it answered, by entry; the other ones were not asked yet."""
+    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet."""
 
-    asked: set[int] = field(default_factory=set)
+    asked: dict[int, str] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        said = {"asked": sorted(self.asked), "answers": {index: asdict(each) for index, each in self.answers.items()}}
+        said = {"asked": self.asked, "answers": {index: asdict(each) for index, each in self.answers.items()}}
         return json.dumps(said).encode()
 
     @classmethod
     def load(cls, data: bytes) -> _Progress:
         said = json.loads(data)
-        return cls(set(said["asked"]), {int(index): Answer(**each) for index, each in said["answers"].items()})
+        asked = {int(index): at for index, at in said["asked"].items()}
+        return cls(asked, {int(index): Answer(**each) for index, each in said["answers"].items()})
 
 
 class Forwarder:
     """Sends bundles to the FHIR server and returns them as they are there."""
 
-    def __init__(self, fhir: FhirClient, store: Store, source_name: str) -> None:
+    def __init__(self, fhir: FhirClient, store: Store, settings: Settings, now: Callable[[], datetime]) -> None:
         self._fhir = fhir
         self._store = store
-        self._source_name = source_name
+        self._settings = settings
+        self._now = now
 
     async def forward(self, job_id: str, incoming: Incoming, sent: SentBodies) -> Incoming:
         """Carry out the bundle's interactions, as far as this job has not yet; returns it with the ids and versions answered.
@@ -64,12 +68,17 @@ class Forwarder:
         """
         if incoming.type not in FORWARDED:
             return incoming
-        work = forwarding(incoming, sent, f"{self._source_name}/{job_id}")
+        seed = f"{self._settings.source_name}/{job_id}"
+        work = forwarding(incoming, sent, seed, reject=self._settings.validate_bundles == "reject")
         if not work.interactions:
             return forwarded(incoming, work, {})
         kept = await self._store.get_blob(FORWARDS, job_id)
         progress = _Progress.load(kept) if kept is not None else _Progress()
-        run = _Run(self._fhir, self._store, job_id, work, progress)
+
+        async def keep() -> None:
+            await self._store.put_blob(FORWARDS, job_id, progress.dump())
+
+        run = _Run(self._fhir, work, progress, keep=keep, now=self._now)
         await run.settle_doubts()
         await run.send()
         await run.complete()
@@ -83,45 +92,62 @@ class Forwarder:
 class _Run:
     """One try of one job."""
 
-    def __init__(self, fhir: FhirClient, store: Store, job_id: str, work: Forwarding, progress: _Progress) -> None:
+    def __init__(
+        self,
+        fhir: FhirClient,
+        work: Forwarding,
+        progress: _Progress,
+        *,
+        keep: Callable[[], Awaitable[None]],
+        now: Callable[[], datetime],
+    ) -> None:
+        """`keep` stores the progress as it is then."""
         self._fhir = fhir
-        self._store = store
-        self._job_id = job_id
         self._work = work
         self._progress = progress
+        self._keep = keep
+        self._now = now
         self._busy: Transient | None = None
 
     async def settle_doubts(self) -> None:
         """Find out what became of the entries whose answer was lost.
 
         A resource of an id we chose is there only if we made it; another one was put if it reads as it was sent. In a
-        transaction one that was made tells of all.
+        transaction one that was made tells of all. One that reads otherwise, and was written since it was asked for, was
+        put and changed again, or changed and not put: it is not sent again, for that could take somebody's change back.
         """
         progress, work = self._progress, self._work
-        doubtful = [index for index in sorted(progress.asked - progress.answers.keys()) if index in work.interactions]
+        doubtful = [index for index in sorted(progress.asked.keys() - progress.answers) if index in work.interactions]
         ids = work.ids(progress.answers)
         asked = [each for index in doubtful if (each := work.ready(index, ids)).id and each.method == "PUT"]
         if not asked:
             return
+        reads = await self._read_all(asked)
+        there = [(each, read) for each, read in zip(asked, reads, strict=True) if read.status == OK]
+        made = work.kind == "transaction" and any(each.chosen for each, _ in there)
+        done = [(each, read) for each, read in there if made or each.chosen or same_content(each.text, read.text)]
+        changed = [each.index for each, read in there if (each, read) not in done and self._written_since(each, read)]
+        if work.kind == "transaction" and len(done) < len(doubtful) and not made:
+            done = []  # none of it was done, or all of it and somebody came after: it goes again as a whole, or not at all
+            changed = doubtful if changed else []
+        for each, read in done:
+            progress.answers[each.index] = Answer(OK, each.id, body=read.text)
+        progress.answers |= dict.fromkeys(changed, Answer(0, told=CHANGED))
+        log.info("of %d forwarded entries %d were found done, %d changed", len(doubtful), len(done), len(changed))
+
+    def _written_since(self, each: Interaction, read: Read) -> bool:
+        """Tell whether the resource was written after it was first asked for; not if the server does not say when."""
+        updated = _last_updated(read)
+        return bool(updated) and _time(updated) > _time(self._progress.asked[each.index])
+
+    async def _read_all(self, asked: Sequence[Interaction]) -> list[Read]:
+        """Read resources; raises Transient if the server has no time for one of them."""
         reads = await self._fhir.read([(each.type, each.id) for each in asked])
         for read in reads:
             if read.status in BUSY:
-                raise Transient(
-                    f"the FHIR server answered {read.status} to a read",
-                    code=f"fhir-{read.status}",
-                    retry_after=read.retry_after,
-                )
-        there = [(each, read) for each, read in zip(asked, reads, strict=True) if read.status == OK]
-        made = work.kind == "transaction" and any(each.chosen for each, _ in there)
-        same = [(each, read) for each, read in there if made or each.chosen or same_content(each.text, read.text)]
-        if work.kind == "transaction" and not made and len(same) < len(doubtful):
-            return  # none of it was done, or all of it and somebody came after: as a whole it goes again
-        for each, read in same:
-            meta = json.loads(read.text).get("meta") or {}
-            progress.answers[each.index] = Answer(
-                OK, each.id, version_of(read.etag), str(meta.get("lastUpdated") or "")
-            )
-        log.info("%d of %d forwarded entries were found done", len(same), len(doubtful))
+                message = f"the FHIR server answered {read.status} to a read"
+                raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+        return reads
 
     async def send(self) -> None:
         """Send what is not answered, call by call."""
@@ -146,16 +172,13 @@ class _Run:
             if answer.done and not answer.id and (each := work.interactions.get(index)) and each.method != "DELETE":
                 progress.answers[index] = replace(answer, id=await self._found(each))
         found = [
-            index
+            replace(work.interactions[index], id=answer.id)
             for index, answer in progress.answers.items()
-            if answer.status == OK and answer.id and not answer.body and work.interactions[index].method == "POST"
+            if answer.status == OK and answer.id and not answer.body and work.interactions[index].if_none_exist
         ]
-        reads = await self._fhir.read([(work.interactions[each].type, progress.answers[each].id) for each in found])
-        for index, read in zip(found, reads, strict=True):
-            if read.status in BUSY:
-                raise Transient("the FHIR server is busy", code=f"fhir-{read.status}", retry_after=read.retry_after)
-            known = replace(progress.answers[index], body=read.text)
-            progress.answers[index] = known if read.status == OK else Answer(read.status)
+        for each, read in zip(found, await self._read_all(found), strict=True):
+            known = replace(progress.answers[each.index], body=read.text)
+            progress.answers[each.index] = known if read.status == OK else Answer(read.status)
         if found:
             await self._keep()
 
@@ -170,7 +193,7 @@ class _Run:
         if not call:
             return
         sent = [work.ready(index, ids) for index in call]
-        progress.asked |= set(call)
+        progress.asked = dict.fromkeys(call, self._now().isoformat()) | progress.asked
         await self._keep()
         try:
             text, spans = await self._fhir.exchange(work.kind, [entry_text(each) for each in sent])
@@ -206,11 +229,20 @@ class _Run:
         if match is None:
             return ""
         system, value = (re.sub(r"\\(.)", r"\1", part) for part in match.groups())
-        found = await self._fhir.search(each.type, [(system, value)])
+        try:
+            found = await self._fhir.search(each.type, [(system, value)])
+        except Failed:  # a server that does not search, or not by this
+            return ""
         return "" if found.several or not found.hits else found.hits[0].id
 
-    async def _keep(self) -> None:
-        await self._store.put_blob(FORWARDS, self._job_id, self._progress.dump())
+
+def _last_updated(read: Read) -> str:
+    meta = json.loads(read.text).get("meta")
+    return instant_of(meta.get("lastUpdated")) if isinstance(meta, dict) else ""
+
+
+def _time(instant: str) -> datetime:
+    return datetime.fromisoformat(instant)
 
 
 def _may_conflict(each: Interaction) -> bool:

@@ -19,6 +19,8 @@ SMALL = 256 * 1024  # bytes of a body that is read at once, whatever else is in 
 BUCKET = 2  # seconds: what is told of without saying what, in such a span, is one search after it
 LATE = timedelta(seconds=10)
 """How long an event may come after a later one before it is looked for."""
+TAKEN = {"resourceType": "Bundle", "type": "transaction-response"}
+"""The answer to a Bundle: HAPI sends it as a transaction, and sends it again for ever unless a Bundle comes back."""
 
 OLDEST = timedelta(days=1)
 """How old an event may be for what was left out after it to be looked for since then."""
@@ -63,6 +65,10 @@ class Hook:
             content_encoding=content_encoding,
             limits=self._settings,
         )
+        reply = await self._told(told, body)
+        return replace(reply, body=TAKEN) if told.bundle and reply.body is None else reply
+
+    async def _told(self, told: Notification, body: bytes) -> Reply:
         if told.subscription:
             return await self._numbered(told, body)
         if told.unsaid:

@@ -19,7 +19,7 @@ from relay.inbound.located import Located, Row
 from relay.inbound.nesting import targets_of, walked
 from relay.mapping.load import MapSet
 from relay.mapping.model import ByFhirId, ByIdentifier, Concept, Draft, EntityMap, ExpansionMap, Scalar, Table, Target
-from relay.mapping.states import STATES
+from relay.mapping.states import STATE, STATES, retired
 
 IN_VALUES = 200  # values of one In filter
 URL_CHARACTERS = 12_000  # of values in one URL: percent-encoded at worst three times that, below the 64 KB limit
@@ -283,15 +283,24 @@ class Locator:
             return
         select = (identifier.system_column, identifier.value_column, f"_{identifier.lookup}_value")
 
-        def fold(rows: Iterable[Mapping[str, Any]]) -> None:
-            for row in rows:
-                key = (entity_map.resource, row[identifier.system_column], row[identifier.value_column])
-                if parent := row[f"_{identifier.lookup}_value"]:
-                    located.identified[key].add(parent.lower())
+        def into(found: dict[tuple[str, str, str], set[str]]) -> Fold:
+            def fold(rows: Iterable[Mapping[str, Any]]) -> None:
+                for row in rows:
+                    key = (entity_map.resource, row[identifier.system_column], row[identifier.value_column])
+                    if parent := row[f"_{identifier.lookup}_value"]:
+                        found[key].add(parent.lower())
 
+            return fold
+
+        navigation = identifier.table.columns[identifier.lookup].navigation[entity_map.table.name]
         for chunk in chunked(findable(values, identifier.table, identifier.value_column), IN_VALUES):
             condition = quoting.both(quoting.in_filter(identifier.value_column, chunk), quoting.equals("statecode", 0))
-            yield Request("GET", quoting.query(identifier.table.entity_set, select=select, filter=condition)), fold
+            url = quoting.query(identifier.table.entity_set, select=select, filter=condition)
+            yield Request("GET", url), into(located.identified)
+            if entity_map.merges != "ignore" and retired(entity_map.table) == 1:
+                in_use = f"{quoting.set_name(navigation)}/{quoting.equals(STATE, 0)}"
+                url = quoting.query(identifier.table.entity_set, select=select, filter=quoting.both(condition, in_use))
+                yield Request("GET", url), into(located.in_use)
 
     @staticmethod
     def _concepts(number: int, codes: Iterable[str], located: Located) -> Iterator[tuple[Request, Fold]]:

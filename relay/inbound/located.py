@@ -51,7 +51,7 @@ class Located:
     `keyed` holds rows whose key column equals the FHIR id to the letter, per resource type. `guids` holds the rows
     read by primary key, per table. `matched` holds rows without a FHIR id by their match values, per resource type.
     `children` holds child rows by (expansion table, lookup, parent GUID); the parent may be a child row itself.
-    `identified` holds parents by (resource type, system, value). `agreed` is None where no map tracks columns.
+    `identified` holds parents by (resource type, system, value), `in_use` those of them that are. `agreed` is None where no map tracks columns.
     `tied` are resources without a row that are known to carry a Dynamics identifier.
     `tombstones` are those of resources for which one matters, `seen` the statuses of reads of the FHIR server.
     """
@@ -62,6 +62,7 @@ class Located:
     children: dict[tuple[str, str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
     concepts: dict[tuple[int, str], str] = field(default_factory=dict)
     identified: dict[tuple[str, str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    in_use: dict[tuple[str, str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     agreed: Agreements | None = None
     tied: set[tuple[str, str]] = field(default_factory=set)
     tombstones: Mapping[tuple[str, str], Tombstone] = field(default_factory=dict)

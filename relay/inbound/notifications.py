@@ -21,6 +21,7 @@ from datetime import datetime
 from typing import Any, Literal, cast, get_args
 
 from relay.errors import Refused
+from relay.fhir.answers import FHIR_ID
 from relay.inbound.change import Change, Op
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.intake import read_bundle
@@ -37,7 +38,6 @@ _KINDS = get_args(Kind)
 _OPS: Mapping[str, Op] = {"POST": "create", "PUT": "update", "DELETE": "delete"}
 _TYPES = re.compile(r"[A-Z][A-Za-z]{1,63}(?:,[A-Z][A-Za-z]{1,63}){0,63}")
 _ADDRESS = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
-_VERSION = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -47,15 +47,17 @@ log = logging.getLogger(__name__)
 class Notification:
     """What was told: `changes`, or with `unsaid` that something changed, of the `types` if the path names any.
 
-    Of a topic-based one `subscription` is the reference to it, `total` how many events there were since it started, and
-    `events` the numbers of those that are told of here; otherwise they are empty. `happened` is when the first of these
-    happened, by the server's clock, if it says so.
+    `bundle` is whether it came as a Bundle, which HAPI wants to be answered with one. Of a topic-based one `subscription`
+    is the reference to it, `total` how many events there were since it started, and `events` the numbers of those that
+    are told of here; otherwise they are empty. `happened` is when the first of these happened, by the server's clock, if it
+    says so.
     """
 
     kind: Kind
     changes: tuple[Change, ...] = ()
     unsaid: bool = False
     types: tuple[str, ...] = ()
+    bundle: bool = False
     subscription: str = ""
     total: int | None = None
     events: tuple[int, ...] = ()
@@ -88,7 +90,7 @@ def read_notification(
         raise Refused("the path names a resource, the body is a Bundle", code="bad-path")
     status = incoming.entries[0] if incoming.entries else None
     if status is None or status.skip != "subscription-status":
-        return Notification("event-notification", tuple(reader.entries(incoming.entries)))
+        return Notification("event-notification", tuple(reader.entries(incoming.entries)), bundle=True)
     return reader.notification(_status(status.resource or {}), types)
 
 
@@ -130,12 +132,9 @@ class _Reader:
     def alone(self, method: str, address: tuple[str, str] | None) -> Change:
         """Return the change that one resource is; raises Refused."""
         (entry,) = self._incoming.entries
-        if entry.key is None or (entry.problem is not None and entry.problem.code != "subsetted"):
-            problem = entry.problem
-            raise Refused(
-                problem.message if problem else "no resource", code=problem.code if problem else "not-a-resource"
-            )
-        if address is not None and address != entry.key:
+        if entry.key is None and entry.problem is not None:
+            raise Refused(entry.problem.message, code=entry.problem.code)
+        if entry.key is not None and address not in (None, entry.key):
             raise Refused("the path names another resource than the body", code="bad-path")
         return self._told(entry, "update" if method == "PUT" else "unknown")
 
@@ -168,6 +167,7 @@ class _Reader:
             tuple(changes) if told else (),
             unsaid=status.kind == "event-notification" and not changes,
             types=types,
+            bundle=True,
             subscription=status.subscription,
             total=status.total,
             events=status.events,
@@ -178,16 +178,15 @@ class _Reader:
         op = _OPS.get(entry.method, "unknown")
         if op == "delete" or entry.sent is None:
             return self._named(_address(entry), op)
-        if entry.key is None or (entry.problem is not None and entry.problem.code != "subsetted"):
-            raise Refused("an entry is no resource that can be told apart", code="not-a-resource")
         return self._told(entry, op)
 
     def _told(self, entry: Entry, op: Op) -> Change:
-        """Return the change with its body; a part of a resource is no body."""
-        assert entry.key is not None
+        """Return the change with its body; what has a problem, such as a part or two versions of one age, is no body."""
+        if entry.key is None:
+            raise Refused("what was sent is no resource that can be told apart", code="not-a-resource")
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
-        legal = version if isinstance(version, str) and _VERSION.fullmatch(version) else None
+        legal = version if isinstance(version, str) and FHIR_ID.fullmatch(version) else None
         body = None if entry.problem is not None else self._bodies.text(entry).encode()
         return Change(SOURCE, *entry.key, legal, op, body)
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
-from relay.errors import Failed
+from relay.errors import Failed, Transient
 from relay.fhir.client import FhirClient
 from relay.fhir.history import Listed, Listing
 from relay.inbound.change import Change
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 class Watermark:
     """How far the server was read: everything up to `since`, and of the pass under way all but the `pages` that are left.
 
-    `latest` is the newest time of this pass, `seen` has by resource (a keyed hash) the newest time that was taken, and the versions of that time.
+    `latest` is the newest time of this pass, `seen` has by resource (a keyed hash) the newest time that was taken, and the versions that were taken last.
     """
 
     since: str
@@ -76,6 +76,7 @@ class Poller:
         self._types = types
         self._pseudonyms = pseudonyms
         self._now = now
+        self._listed: set[str] = set()
         self._name = f"{pseudonyms('poll', settings.source_name, settings.fhir_url)}.json"
 
     async def poll(self) -> int:
@@ -90,14 +91,21 @@ class Poller:
             log.info("polling begins: changes are taken from now on")
             return 0
         until = self._now() + RUN
+        self._listed.clear()
         taken = 0
         may_begin_anew = bool(mark.pages)  # a link of a page that was just read is no old one
         mark.pages = mark.pages or self._first_pages(mark)
+        first = not mark.latest
         while mark.pages:
             page = await self._page(mark, may_begin_anew=may_begin_anew)
             may_begin_anew = False
             if page is None:
                 continue
+            if page.next == mark.pages[0]:
+                raise Transient("the FHIR server's next page is the page itself", code="bad-answer")
+            if first and page.at is not None and not mark.searched:  # what comes after that is the next pass's
+                mark.latest = max(mark.latest, _text(page.at))
+            first = False
             taken += await self._take(page, mark)
             mark.pages[:1] = [page.next] if page.next else []
             if mark.pages:
@@ -116,7 +124,7 @@ class Poller:
         except Failed as refused:
             if may_begin_anew and refused.code in _EXPIRED:  # a link to a page lives for minutes on some servers
                 log.info("a next page is gone: the pass begins anew")
-            elif not mark.searched and refused.code in _LACKING and "://" not in address:
+            elif not mark.searched and refused.code in _LACKING and address in self._first_pages(mark):
                 log.warning("the FHIR server has no history of the whole server (%s): it is searched", refused.code)
                 mark.searched = True
             else:
@@ -136,21 +144,33 @@ class Poller:
             log.warning("%d entries of a page name no resource", page.unread)
         fresh: dict[tuple[str, str], Change] = {}
         for each in page.listed:
-            word = self._pseudonyms(each.type, each.id)
-            time = _text(each.updated) if each.updated is not None else ""
-            known = mark.seen.get(word, [""])
-            if time and (time < known[0] or (time == known[0] and each.version in known[1:])):
-                continue
-            change = _change(each)
-            if time and time == known[0]:  # of two versions in one instant nobody knows which is the newer
-                change = change.bare
-                mark.seen[word] = [*known, each.version]
-            else:
-                mark.seen[word] = [time, each.version]
-            fresh[change.key] = change
-            mark.latest = max(mark.latest, time)
+            change = self._news(each, mark)
+            if change is not None:
+                fresh[change.key] = change
         await self._inbound.keep(list(fresh.values()))
         return len(fresh)
+
+    def _news(self, each: Listed, mark: Watermark) -> Change | None:
+        """Note a version as taken and return its change; None when it was taken before, or a newer one was.
+
+        Where nobody can say which of two versions is the newer one (HAPI gives no time for a deletion), the change is one
+        of which nothing is told: the resource as it is now.
+        """
+        word = self._pseudonyms(each.type, each.id)
+        self._listed.add(word)
+        time = _text(each.updated) if each.updated is not None else ""
+        mark.latest = max(mark.latest, time)
+        known, *versions = mark.seen.get(word, [""])
+        if each.version in versions and (each.version or time == known):
+            return None
+        if time and time < known:
+            return None
+        change = _change(each)
+        if not versions or (known and time > known):
+            mark.seen[word] = [time, each.version]
+            return change
+        mark.seen[word] = [max(time, known), *versions, each.version]
+        return change.bare
 
     def _advance(self, mark: Watermark) -> None:
         """Move the watermark to the newest time that was read, but never beyond now: a time in the future would hide what comes before it."""
@@ -158,7 +178,9 @@ class Poller:
         mark.since = max(mark.since, min(mark.latest or mark.since, now))
         mark.latest = ""
         oldest = _text(datetime.fromisoformat(mark.since) - self._overlap)
-        recent = sorted((time, word) for word, (time, *_) in mark.seen.items() if time >= oldest)
+        # What has no time is known for as long as it is listed.
+        kept = {word: seen[0] for word, seen in mark.seen.items() if seen[0] >= oldest or word in self._listed}
+        recent = sorted((time, word) for word, time in kept.items())
         mark.seen = {word: mark.seen[word] for _, word in recent[-MOST_SEEN:]}
 
     async def _load(self) -> Watermark | None:

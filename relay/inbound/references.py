@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from relay.inbound.entries import Entry, Incoming
 from relay.mapping.model import ByFhirId, ByIdentifier, Resolve
+from relay.mapping.translate import is_replaced
 
 _LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _VERSION = re.compile(r"/_history/[A-Za-z0-9\-.]{1,64}\Z")
@@ -40,8 +41,8 @@ class References:
         self._identifiers: dict[tuple[str, str, str], Key] | None = None
         self._entries = incoming.entries
         for entry in incoming.entries:
-            if entry.key and _names(entry.full_url, entry.key):
-                url = _same_urn(entry.full_url)
+            if entry.key and may_name(entry.full_url, entry.key):
+                url = same_urn(entry.full_url)
                 self._urls[url] = entry.key if self._urls.get(url, entry.key) == entry.key else _AMBIGUOUS
 
     def resolver(self, entry: Entry) -> Resolve:
@@ -63,7 +64,7 @@ class References:
 
     def _read(self, reference: str, base: str, own_server: _Base | None) -> ByFhirId | ByIdentifier | None:
         # Almost every reference is found by its exact text or is `Type/id`, so these come first.
-        if key := self._urls.get(_same_urn(reference)):
+        if key := self._urls.get(same_urn(reference)):
             return _by_id(key)
         if local := _LOCAL.fullmatch(reference):
             key = self._urls.get(f"{base}{local[1]}/{local[2]}") if base else None
@@ -143,7 +144,7 @@ def _own_base(entry: Entry) -> str:
     )
 
 
-def _names(full_url: str, key: Key) -> bool:
+def may_name(full_url: str, key: Key) -> bool:
     """Tell whether a fullUrl may stand for the entry: a URN may, a URL only if it ends in the entry's own type and id.
 
     Otherwise a sender's slip would make references mean another patient.
@@ -153,7 +154,7 @@ def _names(full_url: str, key: Key) -> bool:
     return ":" in full_url and _VERSION.sub("", full_url).endswith(f"/{key[0]}/{key[1]}")
 
 
-def _same_urn(url: str) -> str:
+def same_urn(url: str) -> str:
     """Spell a UUID in lower case: its case means nothing."""
     return url.lower() if url[:9].lower() == "urn:uuid:" else url
 
@@ -163,16 +164,22 @@ def _by_id(key: Key) -> ByFhirId | None:
 
 
 def _identifiers(entries: tuple[Entry, ...]) -> dict[tuple[str, str, str], Key]:
-    """Index the resources of a bundle by type, system and value; two resources with one identifier are ambiguous."""
+    """Index the resources of a bundle by type, system and value; two resources with one identifier are ambiguous.
+
+    Of one that another replaces and the other, which may have got its identifiers, the other is meant.
+    """
     found: dict[tuple[str, str, str], Key] = {}
+    replaced: dict[tuple[str, str, str], Key] = {}
     for entry in entries:
         if entry.skip or not entry.key or entry.sent is None:
             continue
-        listed = (entry.resource or {}).get("identifier")
+        resource = entry.resource or {}
+        into = replaced if is_replaced(resource) else found
+        listed = resource.get("identifier")
         for identifier in listed if isinstance(listed, list) else [listed]:
             system = identifier.get("system") if isinstance(identifier, dict) else None
             value = identifier.get("value") if isinstance(identifier, dict) else None
             if isinstance(system, str) and isinstance(value, str):
                 name = (entry.key[0], system, value)
-                found[name] = entry.key if found.get(name, entry.key) == entry.key else _AMBIGUOUS
-    return found
+                into[name] = entry.key if into.get(name, entry.key) == entry.key else _AMBIGUOUS
+    return replaced | found

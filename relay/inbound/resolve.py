@@ -156,6 +156,8 @@ class Resolver:
                 found = [row.id for row in self._located.by_fhir_id(kind, fhir_id)]
             case ByIdentifier(type=kind, system=system, value=value):
                 found = list(self._located.identified.get((kind, system, value), ()))
+                if len(found) > 1:  # a merge leaves an identifier with the one that was replaced, too
+                    found = list(self._located.in_use.get((kind, system, value), ())) or found
         if len(found) == 1:
             return found[0]
         code = "ambiguous-reference" if found else "unresolved-reference"

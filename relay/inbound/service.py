@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -16,13 +15,14 @@ from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Termin
 from relay.inbound.carry import Carrier, Progress
 from relay.inbound.catch_up import CatchUp, Searcher
 from relay.inbound.change import Change, dump_changes, load_changes
-from relay.inbound.files import OUTCOMES as DROPPED_OUTCOMES
-from relay.inbound.files import FileRun, is_lines
-from relay.inbound.forwarder import FORWARDS, Forwarder
+from relay.inbound.file_jobs import FileJobs
+from relay.inbound.files import is_lines
+from relay.inbound.forwarder import Forwarder
 from relay.inbound.gate import Gate, Turn, weight
 from relay.inbound.gather import Gatherer, left_over
 from relay.inbound.intake import Incoming, read_bundle
-from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, dump_job, load_job, shortened
+from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, load_job, shortened
+from relay.inbound.jobs import Jobs
 from relay.inbound.limits import check_headers, read_text
 from relay.inbound.outcome import Report, http_status, operation_outcome, render_outcome
 from relay.inbound.sent import SentBodies
@@ -33,10 +33,6 @@ from relay.store.work import Backoff, DeadLetters
 from relay.store.written import WrittenColumns
 from relay.telemetry import Meter, metered
 
-QUEUE = "inbound"
-PAYLOADS = "relay-payloads"
-OUTCOMES = "relay-outcomes"
-LONGEST_MESSAGE = timedelta(days=7)  # what a queue keeps a message for
 PATIENCE = 5.0  # seconds that a caller waits for its turn before it is told 202
 _AWAY = 503
 TURN_AGAIN = timedelta(seconds=5)  # when a message asks for its turn again
@@ -86,7 +82,9 @@ class Inbound:
         self._dead_letters = dead_letters
         self._now = now
         self._new_id = new_id
-        self._backoff = backoff or Backoff.of(settings)
+        backoff = backoff or Backoff.of(settings)
+        self._jobs = Jobs(settings, store, dead_letters=dead_letters, now=now, backoff=backoff)
+        self._files = FileJobs(settings, store, self._jobs, self._carry_window, now=now, backoff=backoff)
 
     # --- by HTTP
 
@@ -98,7 +96,7 @@ class Inbound:
             self._check_size(body)
             job = replace(job, size=weight(body, self._settings.max_body_bytes), forward=self._settings.forward)
             if not await self._gate.enter(job.size, within=PATIENCE):
-                await self._accept(shortened(job), body)
+                await self._jobs.accept(shortened(job), body)
                 return Reply(202, job=job.id)
             with self._gate.inside(job.size) as turn:
                 return await self._take(job, body, turn, respond_async=respond_async)
@@ -114,21 +112,11 @@ class Inbound:
         turn.weigh(incoming.size)
         job = replace(shortened(job), size=turn.size)
         if respond_async or len(body) > self._settings.async_over_bytes:
-            await self._accept(job, body)
+            await self._jobs.accept(job, body)
             return Reply(202, job=job.id)
         # If this process dies, the worker finds this message and does what is left.
-        resume = await self._accept(job, body, delay=self._settings.resume_after)
+        resume = await self._jobs.accept(job, body, delay=self._settings.resume_after)
         return await self._now_or_later(job, body, incoming, sent, resume)
-
-    async def _accept(self, job: Job, body: bytes, *, delay: timedelta = timedelta(0)) -> Receipt:
-        """Keep the body and its message, or neither; raises StoreUnavailable."""
-        await self._keep(job, body)
-        try:
-            return await self._store.send(QUEUE, dump_job(job), delay=delay)
-        except StoreUnavailable:
-            with suppress(StoreUnavailable):  # then `expire` finds it
-                await self._store.delete_blob(PAYLOADS, job.id)
-            raise
 
     async def _now_or_later(
         self, job: Job, body: bytes, incoming: Incoming, sent: SentBodies | None, resume: Receipt
@@ -138,7 +126,8 @@ class Inbound:
         try:
             try:
                 outcome = await self._carry(job, incoming, sent, meter, progress)
-                await self._remember(job, outcome)
+                await self._jobs.remember(job, outcome)
+                await self._forget(job)
             except StoreUnavailable:
                 raise
             except Terminal as error:
@@ -146,12 +135,12 @@ class Inbound:
         except Transient as error:
             log.warning("a bundle is put off: %s", error.code)
             with suppress(StoreUnavailable):
-                delay = self._backoff.delay(0, error.retry_after)
-                await self._store.send(QUEUE, dump_job(replace(job.after(meter), attempt=1)), delay=delay)
+                delay = self._jobs.delay(job, error.retry_after)
+                await self._jobs.send(replace(job.after(meter), attempt=1), delay=delay)
                 await self._store.cancel(resume)
             return Reply(202, job=job.id)
         with suppress(StoreUnavailable):
-            await self._drop_payload(job)
+            await self._jobs.finish(job)
             await self._store.cancel(resume)
         return Reply(http_status(outcome), outcome, job.id)
 
@@ -160,13 +149,13 @@ class Inbound:
         if not JOB_ID.fullmatch(job_id):
             return _unknown()
         try:
-            if (outcome := await self._outcome(job_id)) is not None:
+            if (outcome := await self._jobs.outcome(job_id)) is not None:
                 if (
                     "deliveries" in outcome["receipt"]
                 ):  # of a file, whose windows have tags of their own, they are not counted
                     outcome["receipt"]["deliveries"] = await self._ledger.deliveries(outcome["tag"])
                 return Reply(200, outcome, job_id)
-            if await self._store.get_blob(PAYLOADS, job_id) is not None:
+            if await self._jobs.payload(job_id) is not None:
                 return Reply(202, job=job_id)
         except StoreUnavailable:
             return unavailable()
@@ -198,7 +187,7 @@ class Inbound:
     async def _kept(self, kind: str, body: bytes, *, delay: timedelta = timedelta(0)) -> Reply:
         job = Job(self._new_id(), first=self._now().isoformat(), size=len(body), kind=kind)
         try:
-            await self._accept(job, body, delay=delay)
+            await self._jobs.accept(job, body, delay=delay)
         except StoreUnavailable:
             log.error("%s could not be stored", kind)  # noqa: TRY400 - the code says it; a trace would say no more
             return unavailable()
@@ -217,14 +206,12 @@ class Inbound:
             size = min(size, self._settings.file_window_bytes)
         forward = self._settings.forward and not is_lines(name)  # an export comes from a FHIR server
         job = Job(digest, name=name, first=self._now().isoformat(), size=size, forward=forward)
-        if await self._outcome(job.id) is not None:
-            return job.id
-        if is_lines(name) and len(data) > self._settings.max_file_bytes:
-            refused = Refused(f"more than {self._settings.max_file_bytes} bytes", code="too-large", status=413)
-            await self._remember(job, await self._run(job).outcome(job.tag, refused))
-        elif not is_lines(name) or not await self._run(job).load():  # a file that has begun has its message
-            await self._keep(job, data)
-            await self._store.send(QUEUE, dump_job(job))
+        if await self._jobs.outcome(job.id) is None:
+            if is_lines(name):
+                await self._files.take(job, data)
+            else:
+                await self._jobs.keep(job, data)
+                await self._jobs.send(job)
         return job.id
 
     async def work(self, text: str) -> None:
@@ -234,19 +221,19 @@ class Inbound:
             job.size or self._settings.work_bytes
         )  # of a message of an earlier version it is not known: it goes alone
         if not await self._gate.enter(size, within=job.patience):
-            await self._store.send(QUEUE, dump_job(replace(job, turned=job.turned + 1)), delay=TURN_AGAIN)
+            await self._jobs.send(replace(job, turned=job.turned + 1), delay=TURN_AGAIN)
             return
         with self._gate.inside(size) as turn:
             await self._work(job, turn)
 
     async def _work(self, job: Job, turn: Turn) -> None:
-        if await self._outcome(job.id) is not None:
-            await self._drop_payload(job)
+        if await self._jobs.outcome(job.id) is not None:
+            await self._jobs.finish(job)
             return
         if is_lines(job.name):
-            await self._work_file(job)
+            await self._files.work(job)
             return
-        body = await self._store.get_blob(PAYLOADS, job.id)
+        body = await self._jobs.payload(job.id)
         if body is None:
             return  # carried out already, and its outcome has expired
         meter, progress = Meter(*job.spent), Progress()
@@ -259,86 +246,21 @@ class Inbound:
                 turn.weigh(incoming.size)
                 job = replace(job, size=turn.size)
                 outcome = await self._carry(job, incoming, sent, meter, progress)
-                if await self._outcome(job.id) is None:  # else the request that this resumed has told its caller
-                    await self._remember(job, outcome)
+                if await self._jobs.outcome(job.id) is None:  # else the request that this resumed has told its caller
+                    await self._jobs.remember(job, outcome)
+                await self._forget(job)
         except StoreUnavailable:
             raise
         except Refused as refused:
             await self._refuse(job, body, refused)
         except Transient as error:
             job = job.after(meter)
-            if await self._put_off(job, error):
+            if await self._jobs.put_off(job, error):
                 return
             await self._give_up(job, body, error, progress)
         except Terminal as error:
             await self._give_up(job.after(meter), body, error, progress)
-        await self._drop_payload(job)
-
-    async def _work_file(self, job: Job) -> None:
-        """Carry out windows of an NDJSON file; what is left of it is another message's."""
-        if await self._store.read_blob(PAYLOADS, job.id, 0, 1) is None:
-            return  # carried out already, and its outcome has expired
-        run = self._run(job)
-        await run.load()
-        error: RelayError | None = None
-        try:
-            if (delay := await run.go()) is not None:
-                await self._store.send(QUEUE, dump_job(self._anew(job)), delay=delay)
-                return
-        except StoreUnavailable:
-            raise
-        except Refused as refused:
-            error = refused
-        except Transient as away:
-            if await self._put_off(self._anew(job) if run.moved else job, away):
-                return
-            error = await self._bury_file(job, away)
-        except Terminal as terminal:
-            error = await self._bury_file(job, terminal)
-        await self._finish_file(job, run, error)
-
-    async def _finish_file(self, job: Job, run: FileRun, error: RelayError | None) -> None:
-        """Remember the outcome, unless another message for the same file has ended it: what that dropped is missing here."""
-        if await self._outcome(job.id) is None:
-            outcome = await run.outcome(job.tag, error)
-            await self._remember(job, outcome)
-            log.info("file %s: %s, lines %s", job.id, outcome["status"], outcome["lines"])
-        await run.close()
-        await self._drop_payload(job)
-
-    def _run(self, job: Job) -> FileRun:
-        async def carry(number: int, incoming: Incoming, meter: Meter) -> list[Report]:
-            # Each window has a tag of its own: what is open of one must not hide what is open of another.
-            window = replace(job, id=f"{job.id}-{number}")
-            return await self._carry_out(window, incoming, None, meter, Progress())
-
-        return FileRun(
-            job.id,
-            job.name,
-            PAYLOADS,
-            settings=self._settings,
-            store=self._store,
-            carry=carry,
-            now=self._now,
-            backoff=self._backoff,
-        )
-
-    def _anew(self, job: Job) -> Job:
-        """Return the message that goes on with a file of which something was done."""
-        return replace(job, attempt=0, turned=0, first=self._now().isoformat())
-
-    async def _bury_file(self, job: Job, error: RelayError) -> RelayError:
-        """Name a file whose rest cannot be carried out for a person; it stays where it was dropped, so it is not copied."""
-        await self._bury(job, b"", error.code)
-        return error
-
-    async def _put_off(self, job: Job, error: Transient) -> bool:
-        """Put a job back on the queue; False when it was tried for long enough."""
-        if self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
-            return False
-        delay = self._backoff.delay(job.attempt, error.retry_after)
-        await self._store.send(QUEUE, dump_job(replace(job, attempt=job.attempt + 1)), delay=delay)
-        return True
+        await self._jobs.finish(job)
 
     async def drain(self, text: str) -> None:
         """Turn a poison message of the inbound queue into a dead letter, its payload with it."""
@@ -347,18 +269,16 @@ class Inbound:
         except RelayError:
             await self._dead_letters.put("inbound", "poison", text, subject=(text,))
             return
-        if is_lines(job.name) and await self._outcome(job.id) is None:
-            await (run := self._run(job)).load()
-            error = await self._bury_file(job, Terminal("the file failed at every try", code="poison"))
-            await self._finish_file(job, run, error)
+        if is_lines(job.name) and await self._jobs.outcome(job.id) is None:
+            await self._files.drain(job)
             return
-        body = await self._store.get_blob(PAYLOADS, job.id)
-        if await self._outcome(job.id) is None:  # whoever was told 202 asks for it
+        body = await self._jobs.payload(job.id)
+        if await self._jobs.outcome(job.id) is None:  # whoever was told 202 asks for it
             error = Terminal("the bundle failed at every try", code="poison")
             await self._give_up(job, body or b"", error, Progress())
         else:
-            await self._bury(job, body or b"", "poison")
-        await self._drop_payload(job)
+            await self._jobs.bury(job, body or b"", "poison")
+        await self._jobs.finish(job)
 
     async def drain_blob(self, text: str) -> None:
         """Turn a poison message of the blob trigger into a dead letter; the file stays where it was dropped."""
@@ -366,19 +286,7 @@ class Inbound:
 
     async def expire(self, before: datetime) -> int:
         """Delete outcomes older than that, and payloads that no message can ask for any more; return their number."""
-        unasked = min(before, self._now() - self._settings.retry_for - LONGEST_MESSAGE)
-        gone = 0
-        for container, limit in (
-            (OUTCOMES, before),
-            (DROPPED_OUTCOMES, before),
-            (PAYLOADS, unasked),
-            (FORWARDS, unasked),
-        ):
-            for blob in await self._store.list_blobs(container):
-                if blob.modified < limit:
-                    await self._store.delete_blob(container, blob.name)
-                    gone += 1
-        return gone
+        return await self._jobs.expire(before)
 
     # --- the parts
 
@@ -396,7 +304,7 @@ class Inbound:
                 await self.keep(changes)
                 found += len(changes)
         log.info("search %s: %d changes that nobody told of", job.id, found)
-        await self._remember(job, render_outcome(job.id, job.tag, [], meter))
+        await self._jobs.remember(job, render_outcome(job.id, job.tag, [], meter))
 
     def _read(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
         said = {"content_type": job.content_type, "content_encoding": job.content_encoding, "limits": self._settings}
@@ -409,14 +317,17 @@ class Inbound:
         if len(body) > self._settings.max_body_bytes:
             raise Refused(f"more than {self._settings.max_body_bytes} bytes", code="too-large", status=413)
 
-    async def _keep(self, job: Job, body: bytes) -> None:
-        await self._store.put_blob(PAYLOADS, job.id, body)
+    async def _carry_window(self, job: Job, incoming: Incoming, meter: Meter) -> list[Report]:
+        return await self._carry_out(job, incoming, None, meter, Progress())
 
-    async def _drop_payload(self, job: Job) -> None:
-        """Delete what is kept of a job that is over, but for its outcome."""
-        await self._store.delete_blob(PAYLOADS, job.id)
+    async def _forget(self, job: Job) -> None:
+        """Drop what the FHIR server answered a job whose outcome is kept; of one that was given up it stays until it expires.
+
+        Whoever carries a dead letter out again under its job's id would otherwise put what was forwarded a second time.
+        """
         if job.forward:
-            await self._forwarder().forget(job.id)
+            with suppress(StoreUnavailable):  # then `expire` finds it
+                await self._forwarder().forget(job.id)
 
     async def _carry(
         self, job: Job, incoming: Incoming, sent: SentBodies | None, meter: Meter, progress: Progress
@@ -453,41 +364,28 @@ class Inbound:
     async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
         waiting, failed = left_over(incoming, outcome, job.kind)
-        if waiting and self._backoff.is_over(datetime.fromisoformat(job.first), self._now()):
+        if waiting and self._jobs.is_over(job):
             failed |= waiting
         elif waiting:
             body = dump_changes(list(waiting))
             again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
             later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
-            await self._keep(later, body)
-            await self._store.send(QUEUE, dump_job(later), delay=self._backoff.delay(job.attempt))
+            await self._jobs.keep(later, body)
+            await self._jobs.send(later, delay=self._jobs.delay(job))
         for change, code in failed.items():
             letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
             await self._dead_letters.put("inbound", code, letter, subject=change.key)
-
-    async def _remember(self, job: Job, outcome: Mapping[str, Any]) -> None:
-        data = json.dumps(outcome, indent=1).encode()
-        if job.name:
-            try:
-                await self._store.put_blob(DROPPED_OUTCOMES, f"{job.name}.json", data)
-            except ValueError:  # the longest of names have no room for four letters more
-                log.warning("bundle %s: no outcome can stand beside its file", job.id)
-        await self._store.put_blob(OUTCOMES, f"{job.id}.json", data)
-
-    async def _outcome(self, job_id: str) -> dict[str, Any] | None:
-        data = await self._store.get_blob(OUTCOMES, f"{job_id}.json")
-        return json.loads(data) if data is not None else None
 
     async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
         """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
 
         Of a request and the worker that resumed it the one that ends later keeps nothing: returns the outcome that stands.
         """
-        if (told := await self._outcome(job.id)) is not None:
+        if (told := await self._jobs.outcome(job.id)) is not None:
             return told
-        await self._bury(job, body, error.code)
+        await self._jobs.bury(job, body, error.code)
         outcome = _refusal(job, error, progress.ended(error))
-        await self._remember(job, outcome)
+        await self._jobs.remember(job, outcome)
         return outcome
 
     async def _refuse(self, job: Job, body: bytes, refused: Refused) -> None:
@@ -495,12 +393,7 @@ class Inbound:
         if job.kind:
             await self._give_up(job, body, refused, Progress())
         else:
-            await self._remember(job, _refusal(job, refused))
-
-    async def _bury(self, job: Job, body: bytes, code: str) -> None:
-        letter = {"job": asdict(job), "body": body.decode("utf-8", "backslashreplace")}
-        await self._dead_letters.put("inbound", code, letter, subject=(job.id,))
-        log.warning("a bundle needs a person: %s", code)
+            await self._jobs.remember(job, _refusal(job, refused))
 
 
 def _refusal(job: Job, error: RelayError, reports: Sequence[Report] = ()) -> dict[str, Any]:

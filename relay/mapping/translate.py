@@ -55,14 +55,22 @@ def deleted(entity_map: EntityMap, fhir_id: str) -> Draft:
     return Draft(entity_map, fhir_id, {}, {}, (), (), (), end="deleted")
 
 
+def is_replaced(resource: Resource) -> bool:
+    """Tell whether a resource is not active and says that another one replaces it."""
+    return resource.get("active") is False and bool(_replacing(resource))
+
+
+def _replacing(resource: Resource) -> list[Mapping[str, Any]]:
+    links = resource.get("link")
+    listed = links if isinstance(links, list) else []
+    return [each for each in listed if isinstance(each, Mapping) and each.get("type") == "replaced-by"]
+
+
 def _survivor(entity_map: EntityMap, resource: Resource, into: Building) -> ByFhirId | ByIdentifier | None:
     """Return what replaces the resource: it is not active, and its one link `replaced-by` means another of its type."""
-    links = resource.get("link")
-    if entity_map.merges == "ignore" or resource.get("active") is not False or not isinstance(links, list):
+    if entity_map.merges == "ignore" or not is_replaced(resource):
         return None
-    replacing = [each.get("other") for each in links if isinstance(each, Mapping) and each.get("type") == "replaced-by"]
-    if not replacing:
-        return None
+    replacing = [each.get("other") for each in _replacing(resource)]
     found = {into.resolve(each) if isinstance(each, Mapping) else None for each in replacing}
     (survivor, *others) = found
     itself = ByFhirId(entity_map.resource, str(resource.get("id")))

@@ -12,8 +12,8 @@ import azure.functions as func
 def answer(
     status: int, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
 ) -> func.HttpResponse:
-    """Return an answer; an OperationOutcome travels as FHIR JSON, everything else as plain JSON."""
-    fhir = body is not None and body.get("resourceType") == "OperationOutcome"
+    """Return an answer; a FHIR resource travels as FHIR JSON, everything else as plain JSON."""
+    fhir = body is not None and "resourceType" in body
     return func.HttpResponse(
         json.dumps(body).encode() if body is not None else b"",
         status_code=status,

@@ -22,6 +22,7 @@ from relay.fhir.identifiers import dynamics_ids
 from relay.mapping.model import Column, Concept, EntityMap, Resolve
 from relay.mapping.outward import outward_lines, wire_name
 from relay.mapping.reverse import Outgoing, changes
+from relay.mapping.states import STATE, is_retired
 from relay.mapping.translate import translate
 from relay.mapping.values import same
 from relay.store.agreed import Agreed, sent_name, sent_of
@@ -95,8 +96,8 @@ class Changes:
             await self._agreed.forget(entity_map.table.name, guid)
             return Sent("ignored", "row-gone")
         fhir_id = row.view.values.get(entity_map.key)
-        if not fhir_id or not fits(entity_map, row.view.values):
-            return Sent("ignored", "not-wanted" if fhir_id else "no-fhir-id")
+        if not fhir_id or (why := _stays(entity_map, row)):
+            return Sent("ignored", why if fhir_id else "no-fhir-id")
         (read,) = await self._fhir.read([(entity_map.resource, str(fhir_id))])
         _check_read(read)
         resource = json.loads(read.text, parse_float=Decimal)
@@ -138,7 +139,8 @@ class Changes:
 
     async def _read(self, entity_map: EntityMap, guid: str) -> Row | None:
         outward = entity_map.outward
-        columns = (entity_map.key, *outward.columns, *_kinds(entity_map), *outward.when, *entity_map.where)
+        states = {STATE} & entity_map.table.columns.keys()
+        columns = (entity_map.key, *outward.columns, *_kinds(entity_map), *outward.when, *entity_map.where, *states)
         return await self._rows.read(entity_map, guid, dict.fromkeys(columns))
 
     async def _is_still(self, entity_map: EntityMap, row: Row, marks: Mapping[str, str] | None = None) -> bool:
@@ -260,6 +262,14 @@ def _is_same(column: Column, row: Row, theirs: Any) -> bool:
     if isinstance(meant, Concept) and isinstance(theirs, Concept):
         return (meant.type, meant.code) == (theirs.type, theirs.code)
     return bool(meant == theirs) and (mine is None or meant is not None)
+
+
+def _stays(entity_map: EntityMap, row: Row) -> str:
+    """Say why a row's changes stay in Dataverse; empty if they do not. A row out of use is looked at again once it is back."""
+    if not fits(entity_map, row.view.values):
+        return "not-wanted"
+    retired = entity_map.merges != "ignore" and is_retired(entity_map.table, row.view.values)
+    return "row-inactive" if retired else ""
 
 
 def fits(entity_map: EntityMap, values: Mapping[str, Any]) -> bool:

@@ -12,10 +12,11 @@ import pytest
 from fenced import ROOT, blocks
 from walk import is_up, lines
 
-from relay.app import Relay, Seams
+from relay.app import Relay
 from relay.errors import MapError
 from relay.live_maps import GOOD
 from relay.settings import Settings
+from relay.sides import Seams
 from relay.store.local import LocalStore
 
 PAGE = "docs/live-maps.md"

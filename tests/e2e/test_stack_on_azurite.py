@@ -22,7 +22,7 @@ import pytest
 from devstack.host.azure import AzureStorage
 from devstack.stack import ROOT, Stack, running
 from relay.cli.demo import play
-from relay.inbound.service import DROPPED_OUTCOMES, PAYLOADS
+from relay.inbound.jobs import DROPPED_OUTCOMES, PAYLOADS
 from relay.store.work import DEAD_BODIES, DEAD_LETTERS
 from support.azurite import emptied
 
@@ -95,6 +95,31 @@ async def test_a_dropped_file(azurite: str, account: AzureStorage) -> None:
         data = await account.get_blob(DROPPED_OUTCOMES, "ward 3/größe.json.json")
         assert data is not None
         await written_back(stack, http, json.loads(data))
+
+
+@pytest.mark.usefixtures("account")
+async def test_a_subscription_with_a_gap(azurite: str) -> None:
+    """Notifications are kept and counted in the account: what a gap left out is looked for, and has its GUID."""
+    async with up(azurite) as (stack, http):
+        ids = [
+            f"{each['resource']['resourceType']}/{each['resource']['id']}"
+            for each in json.loads(SAMPLE.read_bytes())["entry"]
+            if each["resource"]["resourceType"] in ("Organization", "Practitioner", "Patient")
+        ]
+        for number in (1, len(ids)):
+            status = {"resourceType": "SubscriptionStatus", "type": "event-notification"}
+            status |= {"subscription": {"reference": "Subscription/s1"}, "eventsSinceSubscriptionStart": str(number)}
+            event = {"eventNumber": str(number), "focus": {"reference": ids[number - 1]}}
+            told = {"resourceType": "Bundle", "type": "subscription-notification"}
+            told |= {"entry": [{"resource": {**status, "notificationEvent": [event]}}]}
+            path = ",".join(dict.fromkeys(each.partition("/")[0] for each in ids))
+            for _ in range(2):  # the repetition is dropped
+                answer = await http.post(f"{stack.functions_url}/api/fhir-hook/{path}", json=told, headers=FHIR_JSON)
+            assert answer.status_code == 200
+        assert await stack.settle()
+        for each in ids:
+            resource = (await http.get(f"{stack.fhir_url}/{each}")).json()
+            assert len([known for known in resource["identifier"] if known["system"].startswith(OURS)]) == 1, each
 
 
 async def test_poison_becomes_a_dead_letter(

@@ -93,6 +93,13 @@ def test_with_the_resource_it_is_taken_to_the_letter(name: str, op: str) -> None
     assert change.version == "1"
 
 
+def test_what_hapi_sends_by_topic() -> None:
+    """HAPI's full URLs are relative, its timestamps dates: what changed is named by the entry's request."""
+    found = read("hapi_r4_id_only")
+    assert told(found) == [(PATIENT, "update", False)]
+    assert (found.subscription, found.total, found.events) == ("Subscription/relay", 1, (1,))
+
+
 def test_numbers_may_be_numbers() -> None:
     """R5's integer64 is text in JSON; a server that writes a number is understood."""
     found = read("r5_full_resource")
@@ -121,6 +128,15 @@ def test_the_state_of_a_subscription_is_no_change() -> None:
 def test_a_part_of_a_resource_is_no_body() -> None:
     """What is tagged SUBSETTED names what changed, and is read."""
     assert told(read("r5_subsetted")) == [(ENCOUNTER, "unknown", False)]
+
+
+def test_two_bodies_of_which_neither_is_the_newer() -> None:
+    """Two versions of one resource without time or version name what changed, and the server tells which is the newer."""
+    bodies = [{"resourceType": "Patient", "id": "p1", "gender": each} for each in ("male", "female")]
+    status = {"resourceType": "SubscriptionStatus", "type": "event-notification"}
+    entries = [{"resource": each} for each in (status, *bodies)]
+    found = read({"resourceType": "Bundle", "type": "subscription-notification", "entry": entries})
+    assert told(found) == [("Patient/p1", "unknown", False)] * 2
 
 
 def test_another_server_is_never_followed() -> None:

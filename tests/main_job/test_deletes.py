@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.dataverse.keys import row_key
+from relay.inbound.change import Change
+from relay.store.agreed import TABLE as AGREED
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told, version
-from support.mishaps import answering, once, writes_rows
+from support.mishaps import Kill, Moment, Wire, answering, each_time, once, writes_rows
 from support.refusals import refuses
 from support.samples import bundle, care_plan, encounter, patient, practitioner, results
 from support.users import identifier, makes, saves
 from support.world import World, world
 
+NUMBERS = count()
 P1 = row_key("fhir", "Patient", "p1")
 
 PATIENT = """
@@ -347,3 +351,101 @@ async def test_an_identifier_row_stays_tied(tmp_path: Path) -> None:
         await removed(it, "Patient/p1")
         kept = await identifier(it, "p1-0")
         assert (kept["statecode"], kept["_prefix_patient_value"]) == (0, P1)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_dying_anywhere_in_a_deletion(tmp_path: Path, policy: str, moment: Moment) -> None:
+    """At whichever request the relay dies, what it left at the start completes it, and the row can be brought back."""
+    chosen = maps(tmp_path, f"deletes: {policy}")
+    for at in range(3):
+        async with world(tmp_path / str(at), maps=chosen) as it:
+            await known(it, patient())
+            await remove(it, "Patient/p1")
+            Wire(at=at, moment=moment).watch(it)
+            with pytest.raises(Kill):
+                await it.post(deletion("Patient/p1"))
+            await it.restart()
+            await it.settle()
+            assert await state(it) == ({"p1": 1} if policy == "deactivate" else {})
+            await it.put(patient())
+            await carried(it, bundle(patient()))
+            assert await state(it) == {"p1": 0}
+
+
+@pytest.mark.parametrize("policy", ["deactivate", "delete"])
+async def test_where_changes_go_both_ways_a_deletion_goes_one(tmp_path: Path, policy: str) -> None:
+    """The events of a row that goes out of use, and what users do with it then, cause no write to FHIR; back, they do."""
+    text = PATIENT.replace("POLICY", f"deletes: {policy}\nwriteback: [create, update]")
+    text = text.replace('family"}', 'family", writeback: true}')
+    async with world(tmp_path, maps=maps_folder(tmp_path, text)) as it:
+        await known(it, patient())
+        await it.settle()
+        assert await it.store.list_rows(AGREED) != []
+        await removed(it, "Patient/p1")
+        if policy == "delete":
+            assert await it.store.list_rows(AGREED) == []
+        else:
+            await saves(it, "contacts", P1, lastname="Corrected")
+        await it.settle()
+        assert it.versions("Patient/p1") == 3
+        assert await it.dead() == []
+        await it.put(patient())
+        await carried(it, bundle(patient()))
+        await it.settle()
+        name = "Corrected" if policy == "deactivate" else "Family p1"
+        assert (await it.read("Patient", "p1"))["name"][0]["family"] == name
+        assert (await only(it))["lastname"] == name
+        assert await it.dead() == []
+
+
+async def test_a_return_that_cannot_be_seen_or_written(tmp_path: Path) -> None:
+    """Asked whether the resource is back, the server refuses, or Dataverse does: it fails, and can be tried again."""
+    async with world(tmp_path) as it:
+        await known(it, patient())
+        await removed(it, "Patient/p1")
+        await it.put(patient())
+        with answering(it.to_fhir, 403):
+            assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["fhir-403"])]
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
+        assert told(await carried(it, bundle(patient()), 422)) == [("failed", ["dataverse-0x80040220"])]
+        assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]
+
+
+async def test_a_return_that_keeps_losing_is_put_off(tmp_path: Path) -> None:
+    """While users keep saving the row the return waits, and is still known to be the relay's to make."""
+    async with world(tmp_path) as it:
+        await known(it, patient())
+        await removed(it, "Patient/p1")
+        await it.put(patient())
+        each_time(it.to_dataverse, writes_rows, lambda: saves(it, "contacts", P1, nickname=str(next(NUMBERS))))
+        assert (await it.post(bundle(patient()))).status == 202
+        it.to_dataverse.before.clear()
+        await it.settle()
+        assert await state(it) == {"p1": 0}
+        assert await it.store.list_rows(TABLE) == []
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_a_forwarded_deletion(tmp_path: Path, kind: str) -> None:
+    """With `RELAY_FORWARD` the FHIR server deletes the resource first, and then its row goes out of use; put again, it is back."""
+    async with world(tmp_path, forward=True) as it:
+        await carried(it, bundle(patient()))
+        for codes in (["deactivated"], []):
+            outcome = await carried(it, deletion("Patient/p1", kind=kind))
+            assert told(outcome) == [("updated" if codes else "unchanged", codes)]
+            assert await it.read("Patient", "p1") == {"status": 410}
+        assert told(await carried(it, bundle(patient()))) == [("updated", ["reactivated"])]
+        assert await state(it) == {"p1": 0}
+
+
+async def test_a_deletion_that_a_server_tells_of(tmp_path: Path) -> None:
+    """A change without a body whose resource is gone is a deletion, and so is one that says so."""
+    async with world(tmp_path) as it:
+        await known(it, patient(), practitioner())
+        await remove(it, "Patient/p1", "Practitioner/d1")
+        gone = Change("hook", "Patient", "p1", None, "unknown", None)
+        said = Change("hook", "Practitioner", "d1", "3", "delete", None)
+        assert (await it.relay.inbound.changes([gone, said])).status == 202
+        await it.settle()
+        assert await state(it) == {"p1": 1, "d1": 1}

@@ -13,6 +13,7 @@ from relay.mapping.load import load_maps
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
 from support.merges import GONE, carried, removed, replaced, state, told, version
+from support.refusals import refuses
 from support.samples import bundle, encounter, patient, results
 from support.users import saves
 from support.world import URN, World, world
@@ -227,6 +228,32 @@ async def test_encounters_of_a_loser_stay_with_it(tmp_path: Path) -> None:
         assert visit["_msemr_encounterpatientidentifier_value"] == LOSER
 
 
+async def test_an_identifier_that_both_have_means_the_survivor(tmp_path: Path) -> None:
+    """A reference by an identifier that the loser has kept and the survivor got is to the one in use, not ambiguous."""
+    async with world(tmp_path) as it:
+        shared = {"system": "https://site.example/0", "value": "p1-0"}
+        await send(it, patient("p1"), patient("p2", identifier=[shared]))
+        visit = encounter(subject="Patient?identifier=https://site.example/0|p1-0")
+        assert told(await carried(it, bundle(visit), 422)) == [("failed", ["ambiguous-reference"])]
+        await send(it, replaced("p1", "p2"))
+        await carried(it, bundle(visit, method="POST"))
+        (made,) = await it.rows("msemr_encounters")
+        assert made["_msemr_encounterpatientidentifier_value"] == SURVIVOR
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+async def test_an_identifier_that_both_have_in_one_bundle(tmp_path: Path, backwards: bool) -> None:
+    """Sent together, loser and survivor, what refers to the identifier that both have means the survivor."""
+    async with world(tmp_path) as it:
+        shared = {"system": "https://site.example/0", "value": "p1-0"}
+        pair = [replaced("p1", "p2"), patient("p2", identifier=[shared])]
+        visit = encounter(subject="Patient?identifier=https://site.example/0|p1-0")
+        await it.put(*pair)
+        await carried(it, bundle(*(reversed(pair) if backwards else pair), visit, method="POST"))
+        (made,) = await it.rows("msemr_encounters")
+        assert made["_msemr_encounterpatientidentifier_value"] == SURVIVOR
+
+
 REFUSED = {
     "masterid": ("merged_into: masterid", "masterid is written by Dataverse alone"),
     "no-lookup": ("merged_into: lastname", "lastname is no lookup to contact (valid: msemr_contact1, "),
@@ -263,3 +290,15 @@ def test_others_have_the_default(tmp_path: Path) -> None:
     """Every other map deactivates rows of what was deleted."""
     (entity_map,) = load_maps(maps_folder(tmp_path, PRACTITIONER))
     assert (entity_map.deletes, entity_map.merges, entity_map.merged_into) == ("deactivate", "deactivate", "")
+
+
+async def test_a_refused_merge_leaves_no_tombstone(tmp_path: Path) -> None:
+    """A row that Dataverse would not take out of use is in use, and if a user takes it out, it is the user's doing."""
+    async with world(tmp_path, maps=maps(tmp_path)) as it:
+        await send(it, patient("p1"), patient("p2"))
+        refuses(it, lambda sent: sent.requests[0].method == "PATCH", 403, "0x80040220", times=1)
+        outcome = await send(it, replaced("p1", "p2"), status=422)
+        assert told(outcome) == [("failed", ["dataverse-0x80040220"])]
+        assert await it.store.list_rows(TABLE) == []
+        await send(it, replaced("p1", "p2"))
+        assert await state(it) == {"p1": 1, "p2": 0}

@@ -13,7 +13,9 @@ import httpx
 import pytest
 
 from devstack.control import Fault
-from relay.inbound.service import PAYLOADS
+from relay.errors import StoreUnavailable
+from relay.inbound.jobs import PAYLOADS
+from support.data import need_fhir_data
 from support.mishaps import Kill, Wire
 from support.samples import encounter, patient
 from support.state import state
@@ -306,3 +308,83 @@ async def test_a_name_without_room_beside_it_still_tells_its_failures(tmp_path: 
         await it.settle()
         outcome = (await it.relay.inbound.status(identifier)).body or {}
         assert outcome["failed_lines"] == [f"bundles-outcome/{identifier}.failed/000000001.ndjson"]
+
+
+async def test_a_published_bulk_export_in_the_wrong_order(tmp_path: Path) -> None:
+    """Real files, of which the first refers to the second: every line of both has its row in the end."""
+    folder = need_fhir_data() / "bulk-10-patients"
+    names = ("AllergyIntolerance.000.ndjson.gz", "Patient.000.ndjson.gz")
+    async with world(tmp_path, events=False) as it:
+        for name in names:
+            await it.relay.inbound.drop(name, (folder / name).read_bytes())
+            await it.work()
+        await it.settle()
+        for name in names:
+            lines = (await left(it, name))["lines"]
+            assert lines["created"] == lines["total"] > 10
+        assert len(await it.rows("contacts")) == (await left(it, names[1]))["lines"]["total"]
+
+
+async def test_only_windows_with_lines_that_wait_are_read_again(tmp_path: Path) -> None:
+    """What lies between them is neither carried out nor counted a second time, and a pass can be interrupted."""
+    first, last = encounter("e1"), encounter("e2", "Patient/p2")
+    async with world(tmp_path, window=1) as it:
+        await it.put(*PATIENTS, first, last)
+        await it.relay.inbound.drop("mixed.ndjson", ndjson(first, PATIENTS[0], last))
+        while await it.work():
+            pass
+        assert (
+            await it.post({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": PATIENTS[1]}]})
+        ).status == 200
+        assert (
+            await it.post({"resourceType": "Bundle", "type": "batch", "entry": [{"resource": PATIENTS[2]}]})
+        ).status == 200
+        it.clock.advance(timedelta(minutes=1))
+        Wire(6).watch(it)
+        with pytest.raises(Kill):
+            await it.work()
+        await it.restart()
+        it.clock.advance(timedelta(minutes=11))
+        await it.settle()
+        outcome = await left(it, "mixed.ndjson")
+        lines = outcome["lines"]  # what was written just before the end is found unchanged
+        assert (outcome["status"], lines["total"], lines["created"] + lines["unchanged"]) == ("succeeded", 3, 3)
+        assert outcome["failed_lines"] == []
+
+
+async def test_a_right_that_is_missing_needs_a_person(tmp_path: Path) -> None:
+    """What no try can mend is a dead letter at once, and the outcome says why."""
+    async with world(tmp_path) as it:
+        await it.put(PATIENTS[0])
+        body = {"error": {"code": "0x80072560", "message": "no"}}
+        it.dataverse.faults.append(Fault(times=0, status=403, body=body))
+        await it.relay.inbound.drop("p.ndjson", ndjson(PATIENTS[0]))
+        await it.settle()
+        outcome = await left(it, "p.ndjson")
+        assert (outcome["status"], outcome["lines"]["total"]) == ("failed", 0)
+        assert await it.dead() == [each["code"] for each in outcome["issues"]]
+        assert await payloads(it) == []
+
+
+async def test_a_store_that_is_away_keeps_the_message(tmp_path: Path) -> None:
+    """The queue has it again when the store is back; once all is done and forgotten it asks for nothing."""
+    async with world(tmp_path) as it:
+        await it.put(PATIENTS[0])
+        await it.relay.inbound.drop("p.ndjson", ndjson(PATIENTS[0]))
+        (message,) = await it.store.peek("inbound")
+        put_row = it.store.put_row
+
+        async def away(*_: Any, **__: Any) -> None:
+            raise StoreUnavailable("away")
+
+        it.store.put_row = away  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            await it.relay.inbound.work(message.text)
+        it.store.put_row = put_row  # type: ignore[method-assign]
+        await it.settle()
+        assert (await left(it, "p.ndjson"))["lines"]["created"] == 1
+        for each in await it.store.list_blobs("relay-outcomes"):
+            await it.store.delete_blob("relay-outcomes", each.name)
+        it.forget_calls()
+        await it.relay.inbound.work(message.text)
+        assert it.calls() == {"dataverse": 0, "fhir": 0}

@@ -141,9 +141,70 @@ async def test_a_deletion_becomes_a_deletion(tmp_path: Path) -> None:
         assert [(each.key, each.op, each.version) for each in kept] == [(("Patient", "p1"), "delete", "2")]
 
 
+async def test_a_deletion_reaches_the_row(tmp_path: Path) -> None:
+    """What is deleted between two polls is out of use in Dataverse after the second."""
+    async with world(tmp_path) as it:
+        on_clock(it)
+        await poll(it)
+        await it.put(patient())
+        await poll(it)
+        await it.settle()
+        later(it, minutes=1)
+        await it.fhir_http.delete("/Patient/p1")
+        await poll(it)
+        await it.settle()
+        assert [row["statecode"] for row in await it.rows("contacts")] == [1]
+        assert await it.dead() == []
+
+
 async def _noted(kept: list[Any], changes: Any) -> str:
     kept += changes
     return ""
+
+
+async def test_a_deletion_without_a_time_is_found_once(tmp_path: Path) -> None:
+    """HAPI does not say when something was deleted: nothing older is taken for news, nothing newer is hidden, no poll repeats it."""
+
+    def as_hapi(request: httpx.Request) -> httpx.Response | None:
+        if request.url.path != "/_history":
+            return None
+        since = parse_qs(request.url.query.decode())["_since"][0]
+        entries = [each for each in reversed(it.fhir.store.log) if each.updated.isoformat()[:19] >= since[:19]]
+        listed = [
+            {"resource": {"resourceType": "Patient", "id": each.id, "meta": _meta(each)}}
+            if each.body
+            else {"request": {"url": f"Patient/{each.id}/_history/{each.number}"}}
+            for each in entries
+        ]
+        meta = {"lastUpdated": it.clock().isoformat()}
+        return httpx.Response(200, json={"resourceType": "Bundle", "meta": meta, "entry": listed})
+
+    async with world(tmp_path) as it:
+        on_clock(it)
+        await poll(it)
+        kept: list[Any] = []
+        it.relay.inbound.keep = lambda changes: _noted(kept, changes)  # type: ignore[method-assign]
+        await it.put(patient())
+        Instead(it, as_hapi)
+        assert await poll(it) == 1
+        later(it, minutes=1)
+        await it.fhir_http.delete("/Patient/p1")
+        assert await poll(it) == 1
+        assert await poll(it) == 0
+        later(it, minutes=1)
+        await it.put(patient())
+        assert [await poll(it), await poll(it)] == [1, 0]
+        assert [(each.op, each.version) for each in kept] == [("update", "1"), ("unknown", None), ("unknown", None)]
+        await it.put(patient("p2"))
+        await it.fhir_http.delete("/Patient/p2")
+        assert [await poll(it), await poll(it)] == [1, 0]
+        later(it, hours=1)
+        assert [await poll(it), await poll(it)] == [0, 0]
+        assert (kept[-1].id, kept[-1].op) == ("p2", "unknown")
+
+
+def _meta(version: Any) -> dict[str, str]:
+    return {"versionId": str(version.number), "lastUpdated": version.updated.isoformat()}
 
 
 async def test_two_versions_of_one_instant_are_read(tmp_path: Path) -> None:
@@ -268,3 +329,13 @@ async def test_what_is_kept_names_no_resource(tmp_path: Path) -> None:
         data = await it.store.get_blob(CONTAINER, blob.name) or b""
         assert b"seen" in data
         assert b"zq-canary-7" not in data
+
+
+async def test_a_page_that_is_its_own_next_is_told(tmp_path: Path) -> None:
+    """A server that leads in a circle is no server whose changes were all read."""
+    async with world(tmp_path) as it:
+        await poll(it)
+        link = [{"relation": "next", "url": "http://fhir/?page=2"}]
+        Instead(it, lambda _: httpx.Response(200, json={"resourceType": "Bundle", "link": link}))
+        with pytest.raises(Transient, match="the page itself"):
+            await poll(it)

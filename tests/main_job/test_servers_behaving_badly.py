@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from support.misbehaving import CUT, SLOW, Answer, Misbehaving, answer, front, misbehaving
+from support.misbehaving import CUT, DRIP, SLOW, Answer, Misbehaving, answer, front, misbehaving
 from support.samples import bundle, encounter, patient
 from support.world import URN, World, world
 
@@ -39,6 +39,7 @@ class Case:
 
 QUEUED = [
     Case("slow", SLOW, "queued", "fhir-unavailable"),
+    Case("drip", DRIP, "queued", "fhir-unavailable"),
     Case("cut", CUT, "queued", "fhir-unavailable"),
     Case("half an answer", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{", "queued", "fhir-unavailable"),
     Case("no HTTP", b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "queued", "fhir-unavailable"),
@@ -70,6 +71,7 @@ LASTING = [
         for status in (301, 302, 303, 307, 308)
     ),
 ]
+IN_BATCHES = ("cut", "429, date", "502, HTML", "200, HTML", "403, HTML", "307, elsewhere")
 CASES = pytest.mark.parametrize("case", [*QUEUED, *LASTING], ids=lambda case: case.name)
 
 
@@ -92,9 +94,15 @@ def aimed(told: Answer, elsewhere: Misbehaving) -> Answer:
     return told if told is None else told.replace(b"{elsewhere}", elsewhere.url.encode())
 
 
-@CASES
-@pytest.mark.parametrize("at", [0, 1], ids=["read", "put"])
-@pytest.mark.parametrize("count", [1, 2], ids=["alone", "batch"])
+@pytest.mark.parametrize(
+    ("case", "at", "count"),
+    [
+        pytest.param(case, at, count, id=f"{case.name}, {what} of {count}")
+        for case in [*QUEUED, *LASTING]
+        for at, what in enumerate(("read", "put"))
+        for count in ((1, 2) if case.name in IN_BATCHES else (1,))
+    ],
+)
 async def test_write_back(tmp_path: Path, case: Case, at: int, count: int) -> None:
     """Rows are written all the same; the write-back waits as long as it was told and is made, or is a dead letter."""
     async with between(tmp_path) as (it, server, elsewhere):

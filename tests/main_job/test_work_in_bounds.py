@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.inbound import service
+from relay.inbound import job, service
 from support.samples import bundle, patient, results
 from support.world import World, world
 
@@ -18,7 +18,7 @@ from support.world import World, world
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits at the gate: who cannot go in at once is turned away."""
     monkeypatch.setattr(service, "PATIENCE", 0)
-    monkeypatch.setattr(service, "WORKERS_PATIENCE", 0)
+    monkeypatch.setattr(job, "WORKERS_PATIENCE", 0)
 
 
 async def finished(it: World, job: str) -> dict[str, str]:

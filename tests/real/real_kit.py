@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,12 @@ class Real:
         assert answer.status_code == 200, answer.text
         read: dict[str, Any] = answer.json()
         return read
+
+    async def held(self, addresses: Sequence[str]) -> list[dict[str, Any]]:
+        """Read many resources as the server has them."""
+        entries = [{"request": {"method": "GET", "url": each}} for each in addresses]
+        answer = await self.fhir.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
+        return [each["resource"] for each in answer.json()["entry"]]
 
     async def put(self, resource: Mapping[str, Any], *, if_match: str = "") -> httpx.Response:
         """Put a resource as its owner."""

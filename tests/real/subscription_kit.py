@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,24 +44,28 @@ class Subscribed:
             assert time.monotonic() < end, self.sent
 
 
-def documented() -> dict[str, Any]:
-    """Return the Subscription that docs/ways-in.md shows for HAPI."""
+def documented(kind: str, number: int = 0) -> dict[str, Any]:
+    """Return a resource of this type that docs/ways-in.md shows: the first one, which is for HAPI, unless a number is given."""
     page = (ROOT / "docs" / "ways-in.md").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(page.partition("```json\n")[2].partition("```")[0])
+    shown = [json.loads(each.partition("```")[0]) for each in page.split("```json\n")[1:]]
+    found: dict[str, Any] = [each for each in shown if each.get("resourceType") == kind][number]
     return found
 
 
 @asynccontextmanager
-async def subscribed(it: Real, criteria: str = "", *, path: str = "", **channel: Any) -> AsyncIterator[Subscribed]:
-    """Have HAPI tell the relay of what fits the criteria until the block ends: the page's own Subscription, but for what is given.
+async def subscribed(
+    it: Real, criteria: str = "", *, shown: int = 0, path: str = "", extension: Sequence[Any] = (), **channel: Any
+) -> AsyncIterator[Subscribed]:
+    """Have HAPI tell the relay of what fits the criteria until the block ends: the Subscription that the page shows there, but for what is given.
 
     A member of the channel that is None is left out.
     """
-    resource = documented()
+    resource = documented("Subscription", shown)
     async with reverse_proxy(it.stack.functions_url) as door, serving(door) as root:
         endpoint = root + httpx.URL(resource["channel"]["endpoint"]).path + path
         given = {**resource["channel"], "endpoint": endpoint, **channel}
         resource |= {"id": f"s{uuid4().hex[:8]}", "criteria": criteria or resource["criteria"]}
+        resource |= {"extension": [*extension]} if extension else {}
         resource["channel"] = {name: value for name, value in given.items() if value is not None}
         answer = await it.put(resource)
         assert answer.is_success, answer.text

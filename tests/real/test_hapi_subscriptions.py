@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 from real_kit import guids, real
-from subscription_kit import subscribed
+from subscription_kit import documented, subscribed, until
 
 from devstack.control import Fault
 from support.samples import encounter, patient
@@ -76,7 +77,7 @@ async def test_a_subscription_without_payload(tmp_path: Path, hapi_url: str) -> 
 
 
 async def test_a_deletion_is_told_where_hapi_is_asked_to(tmp_path: Path, hapi_url: str) -> None:
-    """With its extension for that HAPI sends DELETE; it is kept, and what is done with it is the map's to say."""
+    """With its extension for that HAPI sends DELETE: the server is asked whether it is so, and the row goes out of use."""
     fhir_id = f"sub-{uuid4().hex[:8]}"
     async with real(tmp_path, hapi_url) as it, subscribed(it) as hook:
         assert (await it.put(patient(fhir_id))).is_success
@@ -85,6 +86,8 @@ async def test_a_deletion_is_told_where_hapi_is_asked_to(tmp_path: Path, hapi_ur
         await hook.still(least=3)
         assert hook.sent[2] == f"DELETE /api/fhir-hook/Patient/{fhir_id}"
         assert hook.door.calls[2]["status"] == 202
+        assert (await it.row("contacts", fhir_id))["statecode"] == 1
+        assert (await it.fhir.get(f"Patient/{fhir_id}")).status_code == 410
 
 
 async def test_hapi_sends_again_what_was_not_taken(tmp_path: Path, hapi_url: str) -> None:
@@ -97,3 +100,41 @@ async def test_hapi_sends_again_what_was_not_taken(tmp_path: Path, hapi_url: str
         assert [each["status"] for each in hook.door.calls] == [503, 503, 202, 202]
         row = await it.row("contacts", fhir_id)
         assert guids(await it.read(f"Patient/{fhir_id}")) == (row["contactid"],)
+
+
+async def test_a_payload_search_is_answered_with_a_bundle(tmp_path: Path, hapi_url: str) -> None:
+    """HAPI sends what such a search finds as a transaction; the answer is a Bundle, else it would send it for ever."""
+    fhir_id = f"sub-{uuid4().hex[:8]}"
+    search = {
+        "url": "http://hapifhir.io/fhir/StructureDefinition/subscription-payload-search-criteria",
+        "valueString": "Patient?_id=${matched_resource_id}",
+    }
+    async with real(tmp_path, hapi_url) as it, subscribed(it, "Patient?", extension=[search]) as hook:
+        assert (await it.put(patient(fhir_id))).is_success
+        await hook.still(least=2)
+        assert hook.sent == ["POST /api/fhir-hook"] * 2
+        row = await it.row("contacts", fhir_id)
+        assert guids(await it.read(f"Patient/{fhir_id}")) == (row["contactid"],)
+
+
+async def test_a_topic_with_ids_only(tmp_path: Path, hapi_url: str) -> None:
+    """HAPI's own notifications by topic, as the docs show both: what they name is read, and the echo's is the last."""
+    fhir_id = f"sub-{uuid4().hex[:8]}"
+    async with real(tmp_path, hapi_url) as it:
+        assert (await it.put(documented("Basic"))).is_success
+        async with subscribed(it, shown=1) as hook:
+
+            async def told() -> bool:  # HAPI looks for new topics once a minute
+                name = [{"family": f"Alder {uuid4().hex}"}]
+                assert (await it.put({**patient(fhir_id), "name": name})).is_success
+                await asyncio.sleep(1)
+                return bool(hook.sent)
+
+            await until(told, within=120)
+            await hook.still(least=2)
+            assert set(hook.sent) == {"POST /api/fhir-hook"}
+            assert {each["status"] for each in hook.door.calls} == {202}
+            row = await it.row("contacts", fhir_id)
+            resource = await it.read(f"Patient/{fhir_id}")
+            assert guids(resource) == (row["contactid"],)
+            assert row["lastname"] == resource["name"][0]["family"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from real_kit import Real, guids, real
+from real_kit import guids, real
 
 from support.data import bundles, need_fhir_data
 
@@ -26,13 +26,6 @@ def records() -> list[dict[str, Any]]:
     return shared + people[:RECORDS]
 
 
-async def held(it: Real, addresses: list[str]) -> list[dict[str, Any]]:
-    """Read resources as HAPI has them."""
-    entries = [{"request": {"method": "GET", "url": each}} for each in addresses]
-    answer = await it.fhir.post("", json={"resourceType": "Bundle", "type": "batch", "entry": entries})
-    return [each["resource"] for each in answer.json()["entry"]]
-
-
 async def test_whole_records_get_their_guids(tmp_path: Path, hapi_url: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever has a map is written and carries one GUID; no entry fails, and afterwards all is still."""
     count, seconds = 0, 0.0
@@ -42,7 +35,7 @@ async def test_whole_records_get_their_guids(tmp_path: Path, hapi_url: str, caps
             assert made.status_code == 200, made.text
             addresses = [each["response"]["location"].split("/_history")[0] for each in made.json()["entry"]]
             sent = {"resourceType": "Bundle", "type": "collection"}
-            sent["entry"] = [{"resource": each} for each in await held(it, addresses)]  # type: ignore[assignment]  # JSON
+            sent["entry"] = [{"resource": each} for each in await it.held(addresses)]  # type: ignore[assignment]  # JSON
             began = time.perf_counter()
             answer = await it.relay.post("/api/bundle", json=sent, headers={"Content-Type": "application/fhir+json"})
             seconds += time.perf_counter() - began
@@ -50,7 +43,7 @@ async def test_whole_records_get_their_guids(tmp_path: Path, hapi_url: str, caps
             entries = answer.json()["entries"]
             assert {each["result"] for each in entries} <= {"created", "unchanged", "skipped"}
             linked = {each["resource"] for each in entries if each["result"] != "skipped"}
-            for resource in await held(it, sorted(linked)):
+            for resource in await it.held(sorted(linked)):
                 assert len(guids(resource)) == 1, resource["id"]
             count += len(linked)
         assert await it.stack.settle(within=120)

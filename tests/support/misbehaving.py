@@ -17,6 +17,9 @@ CUT = b""
 SLOW = None
 """No answer comes as long as the client waits for one."""
 
+DRIP = b"HTTP/1.1 200 OK\r\nContent-Type: application/fhir+json\r\nContent-Length: 90000\r\n\r\n{"
+"""An answer that begins, and goes on a byte at a time, well within any client's patience for the next one."""
+
 Answer = bytes | None
 
 
@@ -64,6 +67,10 @@ class Misbehaving:
                     break
                 writer.write(told or b"")
                 await writer.drain()
+                while told == DRIP:
+                    await asyncio.sleep(0.05)
+                    writer.write(b" ")
+                    await writer.drain()
                 if told == CUT:
                     break
         except (asyncio.IncompleteReadError, ConnectionError):

@@ -15,10 +15,11 @@ import httpx
 
 from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
-from relay.app import Relay, Seams
+from relay.app import Relay
 from relay.inbound.service import Reply
 from relay.mapping.load import MapSet, load_maps
 from relay.settings import Settings
+from relay.sides import Seams
 from relay.store.local import LocalStore
 from support.registered import register
 

@@ -18,7 +18,7 @@ from devstack import dataverse as dataverse_emulator
 from devstack import fhir as fhir_server
 from devstack.host import Host
 from relay.errors import StoreUnavailable
-from relay.inbound.service import OUTCOMES, PAYLOADS
+from relay.inbound.jobs import OUTCOMES, PAYLOADS
 from relay.store.local import LocalStore
 from support.registered import register
 from support.state import SETS
@@ -203,7 +203,7 @@ async def surface(
         await host.start()
         stack.push_async_callback(host.stop)
         app: Any = sys.modules["relay.app"]
-        seams = app.Seams(
+        seams = sys.modules["relay.sides"].Seams(
             dataverse=httpx.ASGITransport(org),
             fhir=_Below(below, httpx.ASGITransport(server)) if below else httpx.ASGITransport(server),
             google=google,

@@ -11,7 +11,7 @@ from msind_kit import retrieved, upsert
 from surface_kit import OURS, surface
 
 from devstack.host.runtime import Runtime
-from relay.inbound.service import DROPPED_OUTCOMES
+from relay.inbound.jobs import DROPPED_OUTCOMES
 
 GOLDEN = Path(__file__).with_name("functions.json")
 PATIENT = {"resourceType": "Patient", "id": "p1", "name": [{"use": "official", "family": "Alder"}]}

@@ -104,3 +104,21 @@ async def test_an_event_that_cannot_be_kept_is_delivered_again(tmp_path: Path) -
         await deliver(it, event("Patient/p1", 1))
         await it.settle()
         assert len(it.rows("contact")) == 1
+
+
+async def test_a_deletion_takes_the_row_out_of_use_unless_it_comes_late(tmp_path: Path) -> None:
+    """Deleted, the row is retired; an event of a deletion after which the resource came back finds it there."""
+    async with surface(tmp_path) as it:
+        await it.put(patient("p1"), patient("p2"))
+        await deliver(it, event("Patient/p1", 1, "Created"), event("Patient/p2", 1, "Created"))
+        await it.settle()
+        for name in ("p1", "p2"):
+            assert (await it.server.delete(f"/Patient/{name}")).is_success
+        await it.put(patient("p2", gender="male"))
+        await deliver(it, event("Patient/p2", 4, "Created"))
+        await it.settle()
+        await deliver(it, event("Patient/p1", 3, "Deleted"), event("Patient/p2", 3, "Deleted"))
+        await it.settle()
+        states = {row["msemr_azurefhirid"]: (row["statecode"], row["gendercode"]) for row in it.rows("contact")}
+        assert states == {"p1": (1, 2), "p2": (0, 1)}
+        assert await it.relay.dead_letters.list() == []

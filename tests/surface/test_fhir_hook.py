@@ -106,6 +106,16 @@ async def test_handshake_and_heartbeat_are_answered(tmp_path: Path, name: str) -
         assert await it.kept() == []
 
 
+@pytest.mark.parametrize("name", ["r5_handshake", "r4_id_only", "hapi_payload_search", "r4_empty"])
+async def test_a_bundle_is_answered_with_a_bundle(tmp_path: Path, name: str) -> None:
+    """HAPI sends notifications as a transaction and takes no other answer; a resource alone is answered with nothing."""
+    async with surface(tmp_path) as it:
+        answer = await it.http.post("/api/fhir-hook", content=notification(name), headers=FHIR_JSON)
+        assert answer.status_code == (200 if "handshake" in name else 202)
+        assert answer.headers["Content-Type"] == "application/fhir+json"
+        assert answer.json() == {"resourceType": "Bundle", "type": "transaction-response"}
+
+
 @pytest.mark.parametrize("name", ["r4_id_only", "r5_id_only", "r4_full_resource", "r5_full_resource"])
 async def test_topic_based_notifications(tmp_path: Path, name: str) -> None:
     """With ids alone the resource is read; with the whole of it, it is not; the Encounter has its row and GUID either way."""

@@ -424,7 +424,7 @@ async def test_what_was_not_kept_is_no_repetition(tmp_path: Path) -> None:
             await it.put(patient(), patient("lost"), patient("p3"))
             for number in (1, 3):
                 told = [await tell(it, notification(number, f"Patient/p{number}")) for _ in range(3)]
-                assert min(told[1:]) in (200, 202)  # one call of all fails, which may be the third
+                assert {200, 202} & set(told)  # and once more, whether or not it was taken
             assert await tell(it, b"", "/Patient") in (202, 503)
             await it.settle()
             assert ids(it) == ["lost", "p1", "p3"], at
@@ -446,7 +446,8 @@ async def test_notes_of_events_expire(tmp_path: Path) -> None:
         await it.put(patient())
         await tell(it, notification(1, "Patient/p1"))
         await it.settle()
-        assert len(await it.store.list_rows("heardevents")) == 1
         it.clock.advance(timedelta(days=31))
+        await tell(it, notification(2, "Patient/p1"))
+        assert len(await it.store.list_rows("heardevents")) == 2
         await it.host.invoke("sweep")
-        assert await it.store.list_rows("heardevents") == []
+        assert [number for _, number, _ in await it.store.list_rows("heardevents")] == ["2"]

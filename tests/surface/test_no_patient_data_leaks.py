@@ -159,6 +159,22 @@ async def test_a_good_bundle_leaves_no_trace_of_its_patient(tmp_path: Path, sink
     sinks.check(tmp_path / "store")
 
 
+async def test_what_is_forwarded_leaves_no_trace(tmp_path: Path, sinks: Sinks) -> None:
+    """A server that repeats the patient in its refusals, and loses answers, is not repeated: codes and places alone get out."""
+    issue = {"severity": "error", "code": "value", "diagnostics": "HAPI-1: kanari", "details": {"text": "kanari 1911"}}
+    refused = {"resourceType": "OperationOutcome", "issue": [{**issue, "expression": ["Patient.where(id='kanari')"]}]}
+    entry = {"response": {"status": "422 kanari", "outcome": refused}}
+    answer = {"resourceType": "Bundle", "type": "batch-response", "entry": [entry, entry]}
+    async with surface(tmp_path, forward="true", log_key="k") as it:
+        it.fhir.faults.append(Fault(method="POST", path="^/$", effect="lose"))
+        await all_ways_in(it, sinks)
+        for fault in ({"status": 422, "body": refused}, {"status": 200, "body": answer}):
+            it.fhir.faults.append(Fault(method="POST", path="^/$", times=3, **fault))
+            await all_ways_in(it, sinks, bundle(PATIENT, VISIT, kind="batch"))
+            it.fhir.faults.clear()
+    sinks.check(tmp_path / "store")
+
+
 def mutated(**changed: Any) -> bytes:
     """Write the bundle with members of the patient replaced."""
     return bundle(PATIENT | changed, VISIT)
@@ -234,6 +250,39 @@ async def test_notifications_leave_no_trace_of_their_patient(tmp_path: Path, sin
             await it.http.delete(f"/api/fhir-hook/{path}")
         await it.settle(within=timedelta(days=2))
         assert {"unresolved-reference"} <= {each["code"] for each in await it.relay.dead_letters.list()}
+    sinks.check(tmp_path / "store")
+
+
+async def test_files_events_and_polling_leave_no_trace_of_their_patient(tmp_path: Path, sinks: Sinks) -> None:
+    """Lines good and bad, what Event Grid and Pub/Sub tell, and what is asked for: no log, table, answer or blob's name knows of it."""
+    lines = [json.dumps(PATIENT).encode(), *(body.replace(b"\n", b" ") for body in BAD.values())]
+    kind = "Microsoft.HealthcareApis.FhirResourceUpdated"
+    told = {"resourceType": "Patient", "resourceFhirAccount": "fhir", "resourceFhirId": "kanari-id-1"}
+    push = {"pubsub_audience": "a", "pubsub_email": "e"}
+    async with surface(tmp_path, log_key="k", poll="0 0 0 1 1 *", settings=push) as it:
+        await it.host.invoke("poll")
+        await it.put(PATIENT, VISIT)
+        file = it.store.folder / "bundles" / "in.ndjson"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"\n".join(lines))
+        for data in (
+            told,
+            told | {"resourceFhirId": "kanari id"},
+            told | {"resourceFhirAccount": "kanari"},
+            {"kanari": 1},
+        ):
+            event = {"id": "kanari", "subject": "kanari", "eventType": kind, "data": data}
+            url = "/runtime/webhooks/EventGrid?functionName=fhir_event"
+            assert sinks.answered(await it.http.post(url, json=[event])).status_code == 202
+        for token in ("kanari", "kanari.kanari.kanari"):
+            headers = {"Authorization": f"Bearer {token}"}
+            sinks.answered(await it.http.post("/api/fhir-hook/pubsub", json={"message": "kanari"}, headers=headers))
+        await it.settle(within=timedelta(days=2))
+        await it.host.invoke("poll")
+        await it.settle(within=timedelta(days=2))
+        outcome = json.loads((it.store.folder / "bundles-outcome" / "in.ndjson.json").read_bytes())
+        assert outcome["lines"]["failed"] > len(BAD) / 2
+        assert len(it.rows("contact", "msemr_encounter")) == 2
     sinks.check(tmp_path / "store")
 
 

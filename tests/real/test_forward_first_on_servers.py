@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 from real_kit import guids, real
 
+from devstack.control import Fault
 from support.samples import bundle, encounter, organization, patient, practitioner
 from support.synthea import smallest_record
 
@@ -93,3 +94,25 @@ async def test_a_whole_record(tmp_path: Path, url: str) -> None:
         assert outcome["receipt"]["calls"]["fhir"] == len(it.calls()) == 3
         (address,) = [each["resource"] for each in outcome["entries"] if each["resource"].startswith("Patient/")]
         assert guids(await it.read(address))
+
+
+@pytest.mark.parametrize("kind", ["transaction", "batch"])
+async def test_an_answer_is_lost(tmp_path: Path, url: str, kind: str) -> None:
+    """What the server did though its answer was lost is found there, and made only once."""
+    mark = f"l{uuid4().hex[:7]}"
+    async with real(tmp_path, url, forward="true", retry_first="0.1s") as it:
+        sent = {
+            "resourceType": "Bundle",
+            "type": kind,
+            "entry": [new(patient(mark)), *bundle(practitioner(f"{mark}-d"))["entry"]],
+        }
+        it.door.faults.append(Fault(method="POST", effect="lose"))
+        answer = await it.relay.post("/api/bundle", json=sent)
+        assert answer.status_code == 202, answer.text
+        assert await it.stack.settle()
+        outcome = (await it.relay.get(answer.headers["Content-Location"])).json()
+        assert [each["result"] for each in outcome["entries"]] == ["created"] * 2, outcome
+        found = await it.fhir.get(f"Patient?identifier=https://site.example/0%7C{mark}-0")
+        assert len(found.json()["entry"]) == 1
+        history = await it.fhir.get(f"Practitioner/{mark}-d/_history")
+        assert len(history.json()["entry"]) == 2, "put once, and its write-back"
