@@ -59,11 +59,11 @@ class Linked:
         for key, guid in claims.items():
             rows.guids[wanted[key].table.name][guid] = None
         found = await locate(rows)
-        said = Counter((wanted[key].table.name, guid) for key, guid in claims.items())
+        said = Counter(self._claims.values())  # of all that were read for the window, however often it is planned
         for key, guid in claims.items():
             located.tied.add(key)
             row = found.guids.get((wanted[key].table.name, guid))
-            if said[wanted[key].table.name, guid] > 1:  # a copy of a resource: nobody can tell whose row it is
+            if said[guid] > 1:  # a copy of a resource: nobody can tell whose row it is
                 continue
             if row is not None and fits(wanted[key], row.values) and not row.values.get(wanted[key].key):
                 located.keyed[key].append(row)
