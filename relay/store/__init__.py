@@ -80,8 +80,10 @@ class Store(Protocol):
         """Delete a table row; one that is not there is fine."""
         ...
 
-    async def list_rows(self, table: str, partition: str | None = None) -> list[tuple[str, str, Row]]:
-        """List (partition, row, values) of a table or of one partition, in key order."""
+    async def list_rows(
+        self, table: str, partition: str | None = None, *, most: int | None = None
+    ) -> list[tuple[str, str, Row]]:
+        """List (partition, row, values) of a table or of one partition, in key order; with `most` the first so many."""
         ...
 
     async def check(self) -> None:

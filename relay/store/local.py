@@ -238,13 +238,16 @@ class LocalStore:
         sql = "delete from rows where name = ? and partition = ? and row = ?"
         await self._run(lambda db: db.execute(sql, (table, partition, row)).rowcount)
 
-    async def list_rows(self, table: str, partition: str | None = None) -> list[tuple[str, str, Row]]:
-        """List (partition, row, values) of a table or of one partition, in key order."""
+    async def list_rows(
+        self, table: str, partition: str | None = None, *, most: int | None = None
+    ) -> list[tuple[str, str, Row]]:
+        """List (partition, row, values) of a table or of one partition, in key order; with `most` the first so many."""
         check_table(table)
         sql = (
-            'select partition, row, "values" from rows where name = ?1 and (?2 is null or partition = ?2) order by 1, 2'
+            'select partition, row, "values" from rows where name = ?1 and (?2 is null or partition = ?2) '
+            "order by 1, 2 limit ?3"
         )
-        found = await self._run(lambda db: db.execute(sql, (table, partition)).fetchall())
+        found = await self._run(lambda db: db.execute(sql, (table, partition, -1 if most is None else most)).fetchall())
         return [(part, row, json.loads(values)) for part, row, values in found]
 
     # the store itself

@@ -18,6 +18,9 @@ from relay.telemetry import Pseudonyms
 TABLE = "tombstones"
 ONE_BY_ONE = 32
 """Up to so many resources of a type are asked for one by one; for more, all tombstones of the type are listed."""
+LISTED = 1000
+"""… if they are not more than this, which is a page of Azure's; they may become many over the years."""
+SIDE_BY_SIDE = 16
 
 Key = tuple[str, str]
 """A resource's type and id."""
@@ -88,8 +91,16 @@ class Tombstones:
 
     async def _rows(self, kind: str, names: Collection[str]) -> Mapping[str, Row]:
         if len(names) > ONE_BY_ONE:
-            return {name: values for _, name, values in await self._store.list_rows(TABLE, kind)}
-        rows = await asyncio.gather(*(self._store.get_row(TABLE, kind, name) for name in names))
+            listed = await self._store.list_rows(TABLE, kind, most=LISTED)
+            if len(listed) < LISTED:
+                return {name: values for _, name, values in listed}
+        gate = asyncio.Semaphore(SIDE_BY_SIDE)
+
+        async def one(name: str) -> Row | None:
+            async with gate:
+                return await self._store.get_row(TABLE, kind, name)
+
+        rows = await asyncio.gather(*map(one, names))
         return {name: row for name, row in zip(names, rows, strict=True) if row is not None}
 
     def _name(self, key: Key) -> str:

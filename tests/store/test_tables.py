@@ -52,6 +52,8 @@ async def test_rows_are_listed_in_key_order(store: Any) -> None:
     await store.delete_row("Outcomes", "a", "2")
     assert await store.list_rows("Outcomes") == [("a", "1", {"at": "1"}), ("b", "1", {"at": "1"})]
     assert await store.list_rows("Outcomes", "b") == [("b", "1", {"at": "1"})]
+    assert await store.list_rows("Outcomes", most=1) == [("a", "1", {"at": "1"})]
+    assert await store.list_rows("Outcomes", most=0) == []
 
 
 @pytest.mark.parametrize("value", [None, [1], {"a": 1}, b"x"])

@@ -35,6 +35,15 @@ async def test_those_that_are_there_are_found(tombstones: Tombstones, count: int
     assert await tombstones.get(keys) == {}
 
 
+async def test_where_they_are_many_not_all_are_listed(tombstones: Tombstones, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a page of them those that are asked for are read, however many these are."""
+    monkeypatch.setattr("relay.store.tombstones.LISTED", 3)
+    keys = [("Patient", f"p{number}") for number in range(ONE_BY_ONE + 1)]
+    for key in keys[::16]:
+        await tombstones.put(key, DELETED, AT)
+    assert await tombstones.get(keys) == dict.fromkeys(keys[::16], DELETED)
+
+
 async def test_one_of_a_row_out_of_use_stays(tombstones: Tombstones) -> None:
     """Others are forgotten once they are older than that."""
     await tombstones.put(("Patient", "p0"), DELETED, AT)

@@ -104,9 +104,11 @@ class AzureStore:
         """Delete a table row; one that is not there is fine."""
         await self.tables.delete(table, partition, row)
 
-    async def list_rows(self, table: str, partition: str | None = None) -> list[tuple[str, str, Row]]:
-        """List (partition, row, values) of a table or of one partition, in key order."""
-        return await self.tables.list(table, partition)
+    async def list_rows(
+        self, table: str, partition: str | None = None, *, most: int | None = None
+    ) -> list[tuple[str, str, Row]]:
+        """List (partition, row, values) of a table or of one partition, in key order; with `most` the first so many."""
+        return await self.tables.list(table, partition, most)
 
     # the store itself
 

@@ -75,8 +75,10 @@ class Tables:
             with storage_errors(f"table {table}"):
                 await none_if(client.delete_entity(first, second), _NO_TABLE, _NO_ROW)
 
-    async def list(self, table: str, partition: str | None = None) -> list[tuple[str, str, Row]]:
-        """List (partition, row, values) of a table or of one partition, in key order."""
+    async def list(
+        self, table: str, partition: str | None = None, most: int | None = None
+    ) -> list[tuple[str, str, Row]]:
+        """List (partition, row, values) of a table or of one partition, in key order; with `most` the first so many."""
         client = self._client(table)
         if partition is None:
             entities = client.list_entities()
@@ -85,7 +87,7 @@ class Tables:
         else:
             entities = client.query_entities("PartitionKey eq @partition", parameters={"partition": key})
         with storage_errors(f"table {table}"):
-            found = await none_if(collect(entities), _NO_TABLE) or []
+            found = await none_if(collect(entities, most), _NO_TABLE) or []
         rows = [(read_key(each["PartitionKey"]), read_key(each["RowKey"]), _values(each)) for each in found]
         return sorted(rows, key=lambda row: row[:2])
 

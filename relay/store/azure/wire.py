@@ -154,6 +154,12 @@ async def none_if(answer: Awaitable[_T], *codes: str) -> _T | None:
         return None
 
 
-async def collect(items: AsyncIterable[_T]) -> list[_T]:
-    """Read all pages of a listing."""
-    return [each async for each in items]
+async def collect(items: AsyncIterable[_T], most: int | None = None) -> list[_T]:
+    """Read all pages of a listing, or as many as it takes for `most` items."""
+    found: list[_T] = []
+    if most != 0:
+        async for each in items:
+            found.append(each)
+            if len(found) == most:
+                break
+    return found
