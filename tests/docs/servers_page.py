@@ -62,7 +62,7 @@ seconds with about a gigabyte, and ends with the command:
 .venv/bin/relay up --fhir hapi
 ```
 
-It does not tell the relay of changes yet: POST bundles. With Docker the usual image will do as well (not run here):
+POST bundles, or have it tell of changes by a [Subscription](ways-in.md#fhir-subscriptions-hapi). With Docker the usual image will do as well (not run here):
 
 ```sh needs Docker
 docker run --rm -p 8080:8080 hapiproject/hapi:latest
@@ -75,7 +75,8 @@ RELAY_FHIR_AUTH=none .venv/bin/relay up --fhir http://127.0.0.1:8080/fhir
 the embedded server it is part of `make test`. `make test-real` installs HAPI FHIR JPA {hapi} and Medplum's
 `@medplum/fhir-router` {medplum} (Node 20.19 or newer, `node` and `npm`), prints their versions, and runs it on both, with the
 main job end to end: bundle to rows to GUIDs in their resources, the same again without a new version, a foreign writer
-that edits the same resources meanwhile, and whole synthetic records.
+that edits the same resources meanwhile, and whole synthetic records. HAPI is also loaded with 572 patients and a whole
+record while its Subscription tells the relay; `RELAY_TEST_RECORDS=10` makes it ten records, for four minutes more.
 
 A server of your own, which gets Patients with ids `contract-…` and loses them again:
 
