@@ -13,7 +13,6 @@ import pytest
 from real_kit import Real, guids, real
 from subscription_kit import subscribed
 
-from devstack import hapi
 from support.data import bundles, need_fhir_data, resources
 from support.world import shipped_maps
 
@@ -21,13 +20,6 @@ pytestmark = pytest.mark.real
 
 RECORDS = int(os.environ.get("RELAY_TEST_RECORDS", "1"))
 PART = 200  # resources of one batch to HAPI
-
-
-@pytest.fixture
-def own_hapi() -> Iterator[str]:
-    """Run a HAPI that holds nothing yet: what another test put there would not be told of again."""
-    with hapi.running() as url:
-        yield url
 
 
 def loads() -> Iterator[dict[str, Any]]:

@@ -26,10 +26,10 @@ def records() -> list[dict[str, Any]]:
     return shared + people[:RECORDS]
 
 
-async def test_whole_records_get_their_guids(tmp_path: Path, hapi_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_whole_records_get_their_guids(tmp_path: Path, own_hapi: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Whatever has a map is written and carries one GUID; no entry fails, and afterwards all is still."""
     count, seconds = 0, 0.0
-    async with real(tmp_path, hapi_url) as it:
+    async with real(tmp_path, own_hapi) as it:
         for record in records():
             made = await it.fhir.post("", json=record)
             assert made.status_code == 200, made.text
