@@ -52,8 +52,6 @@ FAILURES = {
 }
 
 
-# The SDK leaves the connection of an answer that it cannot read to the garbage collector.
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
 async def test_every_failure_is_unavailable(failure: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever goes wrong, each call says StoreUnavailable and nothing that could be a patient's, nor does the log."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from support.connections import listening
 from support.world import FHIR
 
 CUT = b""
@@ -40,43 +41,27 @@ class Misbehaving:
     plan: dict[int, Answer] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     url: str = ""
-    _serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = field(default_factory=dict)
 
-    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve a connection until one side ends it."""
-        self._serving[writer] = asyncio.create_task(self._serve(reader, writer))
-
-    async def end(self) -> None:
-        """Cut every connection."""
-        for writer, task in self._serving.items():
-            writer.transport.abort()
-            task.cancel()
-        await asyncio.gather(*self._serving.values(), return_exceptions=True)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
-                headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                number = len(self.requests)
-                self.requests.append(first.rpartition(" ")[0])
-                told = self.plan[number] if number in self.plan else await self._done(first, headers, body)
-                if told is SLOW:
-                    await reader.read()  # until the client has had enough
-                    break
-                writer.write(told or b"")
+        while True:
+            first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").strip().split("\r\n")
+            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            number = len(self.requests)
+            self.requests.append(first.rpartition(" ")[0])
+            told = self.plan[number] if number in self.plan else await self._done(first, headers, body)
+            if told is SLOW:
+                await reader.read()  # until the client has had enough
+                break
+            writer.write(told or b"")
+            await writer.drain()
+            while told == DRIP:
+                await asyncio.sleep(0.05)
+                writer.write(b" ")
                 await writer.drain()
-                while told == DRIP:
-                    await asyncio.sleep(0.05)
-                    writer.write(b" ")
-                    await writer.drain()
-                if told == CUT:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.transport.abort()
+            if told == CUT:
+                break
 
     async def _done(self, first: str, headers: dict[str, str], body: bytes) -> bytes:
         """Have the good server do it."""
@@ -93,13 +78,9 @@ class Misbehaving:
 async def misbehaving() -> AsyncIterator[Misbehaving]:
     """Give a server on a port of this machine."""
     server = Misbehaving()
-    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0, limit=1 << 20)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
-    try:
+    async with listening(server.serve) as port:
+        server.url = f"http://127.0.0.1:{port}"
         yield server
-    finally:
-        listening.close()
-        await server.end()
 
 
 def front(server: Misbehaving, app: Any) -> httpx.AsyncClient:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from devstack.host.azure import AzureStorage
 from relay.store.azure.account import Account, read_account
+from support.connections import listening
 
 CANARY = "lindqvist-ana"
 
@@ -36,50 +37,32 @@ class Server:
 
     answers: list[bytes]
     requests: list[str] = field(default_factory=list)
-    serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = field(default_factory=dict)
-
-    def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve a connection until the client ends it."""
-        self.serving[writer] = asyncio.create_task(self.serve(reader, writer))
-
-    async def end(self) -> None:
-        """Cut every connection: a client may keep one open whose answer it did not read to the end."""
-        for writer, task in self.serving.items():
-            writer.transport.abort()
-            task.cancel()
-        await asyncio.gather(*self.serving.values(), return_exceptions=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"):
-                length = [
-                    line.partition(":")[2] for line in head.split("\r\n") if line.lower().startswith("content-length:")
-                ]
-                await reader.readexactly(int(length[0]) if length else 0)
-                self.requests.append(head.partition(" HTTP/")[0])
-                told = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-                if not told:
-                    break
-                writer.write(told)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.transport.abort()
+        """Serve a connection until the client ends it."""
+        while head := (await reader.readuntil(b"\r\n\r\n")).decode("latin-1"):
+            length = [
+                line.partition(":")[2] for line in head.split("\r\n") if line.lower().startswith("content-length:")
+            ]
+            await reader.readexactly(int(length[0]) if length else 0)
+            self.requests.append(head.partition(" HTTP/")[0])
+            told = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if not told:
+                break
+            writer.write(told)
+            await writer.drain()
 
 
 @asynccontextmanager
 async def scripted(*answers: bytes) -> AsyncIterator[tuple[AzureStorage, Server]]:
     """Give a store on a service that answers so."""
     server = Server(list(answers))
-    listening = await asyncio.start_server(server.connected, "127.0.0.1", 0)
-    store = AzureStorage(account(listening.sockets[0].getsockname()[1]))
-    try:
-        yield store, server
-    finally:
-        await store.close()
-        listening.close()
-        await server.end()
+    async with listening(server.serve) as port:
+        store = AzureStorage(account(port))
+        try:
+            yield store, server
+        finally:
+            await store.close()
 
 
 def account(port: int) -> Account:
