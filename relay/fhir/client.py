@@ -358,6 +358,13 @@ class FhirClient:
         return answer
 
 
+def raise_if_busy(read: Read) -> None:
+    """Raise Transient `fhir-<status>` for a read that was answered with one of BUSY: it is for later."""
+    if read.status in BUSY:
+        message = f"the FHIR server answered {read.status} to a read"
+        raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+
+
 def _busy(answer: httpx.Response, what: str) -> Transient:
     status = answer.status_code
     return Transient(

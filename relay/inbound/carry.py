@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,11 +37,11 @@ from relay.mapping.rename import tables_of
 from relay.mapping.translate import deleted, translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
+from relay.store.side_by_side import side_by_side
 from relay.store.tombstones import Tombstones
 from relay.store.written import RowWritten
 
 ROUNDS = 5
-SIDE_BY_SIDE = 16  # calls to the store
 Rename = Callable[[Iterable[str]], Awaitable[MapSet]]
 """Asks the org for the navigation names of tables, once each, and returns the maps as they are then."""
 
@@ -320,15 +319,15 @@ class Carrier:
         if not tracking:
             return None
         rows = rows_meant(tracking, located, self._options)
-        marks = await _side_by_side(self._agreed.get(table, guid) for table, guid in rows)
+        marks = await side_by_side(self._agreed.get(table, guid) for table, guid in rows)
         return Agreements(self._agreed.mark, dict(zip(rows, marks, strict=True)))
 
     async def _agree(self, planned: Sequence[Planned]) -> None:
         """Note what both sides hold now. A resource that failed agrees on nothing: what is known of it stays known."""
         agree = [each for each in planned if each.marks and each.result != "failed"]
-        await _side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
+        await side_by_side(self._agreed.put(each.draft.map.table.name, each.row_id, each.marks) for each in agree)
         gone = [each for each in planned if each.result == "updated" and _deletes_row(each)]
-        await _side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
+        await side_by_side(self._agreed.forget(each.draft.map.table.name, each.row_id) for each in gone)
         for each in planned:
             # FHIR should have had it by now: the event may be lost, or was given up.
             if any(issue.code == "kept-dataverse" for issue in each.issues):
@@ -381,17 +380,6 @@ class Carrier:
                 still_open.append(link.row_id)
         # Should the setting change to inline, the events of these rows are not to be taken for done.
         return [reports[number].row_id for number in drafts if reports[number].row_id] if by_event else still_open
-
-
-async def _side_by_side(calls: Iterable[Awaitable[T]]) -> list[T]:
-    """Make calls to the store, a bounded number at once; returns their answers in order."""
-    gate = asyncio.Semaphore(SIDE_BY_SIDE)
-
-    async def made(call: Awaitable[T]) -> T:
-        async with gate:
-            return await call
-
-    return await asyncio.gather(*map(made, calls))
 
 
 def _deletes_row(planned: Planned) -> bool:

@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from relay.errors import Transient
-from relay.fhir.client import BUSY, Read
+from relay.fhir.client import Read, raise_if_busy
 from relay.inbound.located import Located
 from relay.inbound.operations import Planned
 from relay.inbound.versions import compare
@@ -46,9 +45,7 @@ class Endings:
         self._known |= await self._tombstones.get(new) if new else {}
         ask = [draft.key for draft in wanted if draft.key not in self._seen and self._is_to_be_read(draft, ordered)]
         for key, read in zip(ask, await self._read(ask) if ask else [], strict=True):
-            if read.status in BUSY:
-                message = f"the FHIR server answered {read.status} to a read"
-                raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+            raise_if_busy(read)
             self._seen[key] = read.status
         located.tombstones, located.seen = self._known, self._seen
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 from relay.errors import Failed, Transient
 from relay.fhir.answers import Read, instant_of
-from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient
+from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient, raise_if_busy
 from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
 from relay.inbound.entries import Incoming
 from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
@@ -144,9 +144,7 @@ class _Run:
         """Read resources; raises Transient if the server has no time for one of them."""
         reads = await self._fhir.read([(each.type, each.id) for each in asked])
         for read in reads:
-            if read.status in BUSY:
-                message = f"the FHIR server answered {read.status} to a read"
-                raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+            raise_if_busy(read)
         return reads
 
     async def send(self) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from relay.errors import MapError, Refused, StoreUnavailable, Transient
+from relay.errors import MapError, Refused, StoreUnavailable
 from relay.fhir.answers import Read
-from relay.fhir.client import BUSY
+from relay.fhir.client import raise_if_busy
 from relay.inbound.change import Change, collapse
 from relay.inbound.entries import Incoming
 from relay.inbound.intake import read_bundle
@@ -116,12 +116,7 @@ def _part(change: Change, read: Read | None) -> _Part:
         return _Part(change.key, None, _problem(change.key, UNKNOWN, message))
     if read.status == _OK:
         return _Part(change.key, read.text)
-    if read.status in BUSY:
-        raise Transient(
-            f"the FHIR server answered {read.status} to a read",
-            code=f"fhir-{read.status}",
-            retry_after=read.retry_after,
-        )
+    raise_if_busy(read)
     problem = _problem(change.key, f"fhir-{read.status}", f"the FHIR server refused a read ({read.status})")
     return _Part(change.key, None, problem)
 

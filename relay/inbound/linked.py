@@ -10,8 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 
-from relay.errors import Transient
-from relay.fhir.client import BUSY
+from relay.fhir.client import raise_if_busy
 from relay.fhir.identifiers import dynamics_ids
 from relay.guid import is_guid
 from relay.inbound.endings import THERE, ReadMany
@@ -44,9 +43,7 @@ class Linked:
         ask = [key for key in wanted if key not in self._asked]
         self._asked.update(ask)
         for key, read in zip(ask, await self._read(ask) if ask else [], strict=True):
-            if read.status in BUSY:
-                message = f"the FHIR server answered {read.status} to a read"
-                raise Transient(message, code=f"fhir-{read.status}", retry_after=read.retry_after)
+            raise_if_busy(read)
             identifier = wanted[key].identifier
             if read.status == THERE and identifier is not None:
                 current, _ = dynamics_ids(json.loads(read.text), identifier.system)

@@ -6,13 +6,13 @@ of use, and stays so.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, cast
 
 from relay.store import Row, Store
+from relay.store.side_by_side import side_by_side
 from relay.telemetry import Pseudonyms
 
 TABLE = "tombstones"
@@ -20,7 +20,6 @@ ONE_BY_ONE = 32
 """Up to so many resources of a type are asked for one by one; for more, all tombstones of the type are listed."""
 LISTED = 1000
 """… if they are not more than this, which is a page of Azure's; they may become many over the years."""
-SIDE_BY_SIDE = 16
 
 Key = tuple[str, str]
 """A resource's type and id."""
@@ -94,13 +93,7 @@ class Tombstones:
             listed = await self._store.list_rows(TABLE, kind, most=LISTED)
             if len(listed) < LISTED:
                 return {name: values for _, name, values in listed}
-        gate = asyncio.Semaphore(SIDE_BY_SIDE)
-
-        async def one(name: str) -> Row | None:
-            async with gate:
-                return await self._store.get_row(TABLE, kind, name)
-
-        rows = await asyncio.gather(*map(one, names))
+        rows = await side_by_side(self._store.get_row(TABLE, kind, name) for name in names)
         return {name: row for name, row in zip(names, rows, strict=True) if row is not None}
 
     def _name(self, key: Key) -> str:
