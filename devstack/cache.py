@@ -42,6 +42,22 @@ def installed(server: str, sources: Iterable[Path], install: Callable[[Path], No
     return made
 
 
+def installed_by_npm(folder: str, server: str, sources: Iterable[Path]) -> Path:
+    """Return the folder of a server with what its package-lock.json names, beside its sources; no script of a package is run.
+
+    Raises Terminal: `missing-program`, `install`.
+    """
+    sources = tuple(sources)
+    need(server, "node", "npm")
+
+    def make(made: Path) -> None:
+        for source in sources:
+            shutil.copy(source, made)
+        run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=made)
+
+    return installed(folder, sources, make)
+
+
 def need(server: str, *programs: str) -> None:
     """Raise Terminal `missing-program` naming each program that is not on the PATH."""
     missing = [each for each in programs if shutil.which(each) is None]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.cache import installed, need, run
+from devstack.cache import installed_by_npm
 from devstack.child import child
 from relay.store.azure.account import EMULATOR
 
@@ -27,15 +26,7 @@ def version() -> str:
 
 def install() -> Path:
     """Install into the cache, once; returns the folder. Raises Terminal: `missing-program`, `install`."""
-    need("Azurite", "node", "npm")
-
-    def make(folder: Path) -> None:
-        for source in _SOURCES:
-            shutil.copy(source, folder)
-        # Nothing that is installed runs a script: Azurite needs none.
-        run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"], cwd=folder)
-
-    return installed("azurite", _SOURCES, make)
+    return installed_by_npm("azurite", "Azurite", _SOURCES)
 
 
 @contextmanager

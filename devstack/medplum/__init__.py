@@ -6,12 +6,11 @@ Nobody here wrote it. Not the judge of validation: it checks no profile, knows n
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from devstack.cache import installed, need, run
+from devstack.cache import installed_by_npm
 from devstack.child import child
 
 _HERE = Path(__file__).resolve().parent
@@ -26,14 +25,7 @@ def version() -> str:
 
 def install() -> Path:
     """Install into the cache, once; returns the folder. Raises Terminal: `missing-program`, `install`."""
-    need("Medplum's router", "node", "npm")
-
-    def make(folder: Path) -> None:
-        for source in _SOURCES:
-            shutil.copy(source, folder)
-        run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder)
-
-    return installed("medplum", _SOURCES, make)
+    return installed_by_npm("medplum", "Medplum's router", _SOURCES)
 
 
 @contextmanager

@@ -36,10 +36,18 @@ class Page:
     next: str
 
 
-def first_page(kind: str, since: datetime) -> str:
+def first_page(kind: str, since: datetime, count: int = PAGE) -> str:
     """Return the address that asks for the resources of a type that were changed at or after a time."""
-    instant = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return f"{kind}?_lastUpdated={quote('ge' + instant)}&_count={PAGE}"
+    return f"{kind}?_lastUpdated=ge{_in_url(since)}&_count={count}"
+
+
+def first_of_history(since: datetime, count: int) -> str:
+    """Return the address that asks for the history of the whole server since a time."""
+    return f"_history?_since={_in_url(since)}&_count={count}"
+
+
+def _in_url(at: datetime) -> str:
+    return quote(at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), safe="")
 
 
 def page_of(text: str, kind: str) -> Page:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
-from urllib.parse import quote
 
 from relay.errors import Failed, Transient
 from relay.fhir.client import FhirClient
 from relay.fhir.history import Listed, Listing
+from relay.fhir.pages import first_of_history, first_page
 from relay.inbound.change import Change
 from relay.inbound.service import Inbound
 from relay.settings import Settings
@@ -134,10 +134,9 @@ class Poller:
 
     def _first_pages(self, mark: Watermark) -> list[str]:
         since = datetime.fromisoformat(mark.since) - self._overlap
-        text = quote(since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"), safe="")
         if not mark.searched:
-            return [f"_history?_since={text}&_count={PAGE}"]
-        return [f"{kind}?_lastUpdated=ge{text}&_count={PAGE}" for kind in sorted(self._types())]
+            return [first_of_history(since, PAGE)]
+        return [first_page(kind, since, PAGE) for kind in sorted(self._types())]
 
     async def _take(self, page: Listing, mark: Watermark) -> int:
         if page.unread:
