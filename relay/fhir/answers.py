@@ -21,6 +21,7 @@ from relay.fhir import json_text
 from relay.fhir.json_text import Span
 
 FHIR_ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` would name another resource in a URL
+FHIR_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _ETAG = re.compile(r'(W/)?"[^"\r\n]*"')

@@ -13,11 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from relay.errors import Transient
-from relay.fhir.answers import FHIR_ID, version_of
+from relay.fhir.answers import FHIR_ID, FHIR_TYPE, version_of
 from relay.fhir.pages import instant, next_address
 
 _NAMED = re.compile(r"(?:.*/)?([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/([A-Za-z0-9\-.]{1,64}))?")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def _listed(entry: Any) -> Listed | None:
         kind, fhir_id, version = named or (None, None, None)
     if not isinstance(kind, str) or not isinstance(fhir_id, str):
         return None
-    if not _TYPE.fullmatch(kind) or not FHIR_ID.fullmatch(fhir_id):
+    if not FHIR_TYPE.fullmatch(kind) or not FHIR_ID.fullmatch(fhir_id):
         return None
     etag = response.get("etag")
     version = version if isinstance(version, str) else version_of(etag) if isinstance(etag, str) else ""

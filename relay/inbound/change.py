@@ -6,17 +6,15 @@ However it is told (a Subscription, Event Grid, Pub/Sub), this is what it become
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from relay.errors import Refused
-from relay.fhir.answers import FHIR_ID
+from relay.fhir.answers import FHIR_ID, FHIR_TYPE
 
 Op = Literal["create", "update", "delete", "unknown"]
 
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _OPS = get_args(Op)
 
 
@@ -36,7 +34,7 @@ class Change:
     resource: bytes | None
 
     def __post_init__(self) -> None:
-        if not _TYPE.fullmatch(self.type) or not FHIR_ID.fullmatch(self.id):
+        if not FHIR_TYPE.fullmatch(self.type) or not FHIR_ID.fullmatch(self.id):
             raise Refused("a change is of no FHIR type and id", code="invalid-id")
 
     @property

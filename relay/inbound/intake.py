@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from relay.errors import Refused
+from relay.fhir.answers import FHIR_TYPE
 from relay.fhir.subset import is_subset
 from relay.inbound.duplicates import age_of, settle, settle_versions
 from relay.inbound.entries import Entry, Incoming
@@ -37,7 +38,6 @@ BUNDLE_TYPES = (
     "transaction-response",
 )
 
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _ID = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9\-.]{1,64}")  # `.` and `..` are legal ids, but no URL can hold them
 _SUCCESS = re.compile(r"2\d\d(?!\d)")
 _RESPONSES = {"batch-response", "transaction-response"}
@@ -61,7 +61,7 @@ def read_bundle(
     if sent is None or sent.get("resourceType") != "Bundle":
         sent = parse(text, limits)
     kind = sent.get("resourceType") if isinstance(sent, dict) else None
-    if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
+    if not isinstance(kind, str) or not FHIR_TYPE.fullmatch(kind):
         raise Refused("the JSON is not a FHIR resource: it has no valid resourceType", code="not-fhir")
     if kind == "Bundle":
         return replace(_bundle(sent, limits, tag), size=len(text))
@@ -259,7 +259,7 @@ def _resource_entry(entry: Entry, *, at: str) -> Entry:
     if not isinstance(resource, dict):
         return replace(entry, sent=None).failed("not-a-resource", "the entry has no resource", at)
     kind = resource.get("resourceType")
-    if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
+    if not isinstance(kind, str) or not FHIR_TYPE.fullmatch(kind):
         return entry.failed("not-a-resource", "the resource has no valid resourceType", f"{at}.resourceType")
     if kind == "OperationOutcome":
         return entry.skipped("outcome")
@@ -291,7 +291,7 @@ def _key(resource: object) -> tuple[str, str] | None:
 
 
 def _legal(kind: str, fhir_id: str) -> tuple[str, str] | None:
-    return (kind, fhir_id) if _TYPE.fullmatch(kind) and _ID.fullmatch(fhir_id) else None
+    return (kind, fhir_id) if FHIR_TYPE.fullmatch(kind) and _ID.fullmatch(fhir_id) else None
 
 
 def _key_of_url(url: str) -> tuple[str, str] | None:

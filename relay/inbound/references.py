@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
+from relay.fhir.answers import FHIR_TYPE
 from relay.inbound.entries import Entry, Incoming
 from relay.mapping.model import ByFhirId, ByIdentifier, Resolve
 from relay.mapping.translate import is_replaced
@@ -19,7 +20,6 @@ from relay.mapping.translate import is_replaced
 _LOCAL = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 _VERSION = re.compile(r"/_history/[A-Za-z0-9\-.]{1,64}\Z")
 _SEARCH = re.compile(r"([A-Z][A-Za-z]{1,63})\?identifier=([^&]*)")
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _TYPE_BASE = "http://hl7.org/fhir/StructureDefinition/"
 _UNSAFE = re.compile(r"[\x00-\x20\x7f#]")  # white space is no URI, a fragment is no whole resource
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -96,7 +96,7 @@ class References:
             return None
         kind = kind.removeprefix(_TYPE_BASE)
         system, value = identifier.get("system"), identifier.get("value")
-        if not _TYPE.fullmatch(kind) or not isinstance(system, str) or not isinstance(value, str):
+        if not FHIR_TYPE.fullmatch(kind) or not isinstance(system, str) or not isinstance(value, str):
             return None
         return self._identified(kind, system, value) if system and value else None
 

@@ -7,17 +7,16 @@ never with the models, which rewrite numbers and instants.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
 from typing import Any, Literal
 
 from relay.errors import SettingsError
+from relay.fhir.answers import FHIR_TYPE
 from relay.mapping.model import Issue
 
 _PACKAGE = "fhir.resources.R4B"
-_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}")
 _MOST = 50  # issues about one resource; a wrong one is not wrong in a better way by having thousands
 
 
@@ -30,7 +29,7 @@ def check(resource: Mapping[str, Any], mode: Literal["off", "warn", "reject"]) -
     if mode == "off":
         return ()
     kind = resource.get("resourceType")
-    model = _model(kind) if isinstance(kind, str) and _TYPE.fullmatch(kind) else None
+    model = _model(kind) if isinstance(kind, str) and FHIR_TYPE.fullmatch(kind) else None
     if model is None:
         message = "not checked: FHIR R4B has no such resource type, or the package lacks it"
         return (Issue("information", "not-validated", message, "resourceType"),)
