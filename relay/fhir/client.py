@@ -46,6 +46,7 @@ __all__ = ["BUSY", "FHIR_JSON", "Created", "FhirClient", "Found", "Hit", "Put", 
 
 FHIR_JSON = "application/fhir+json"
 BUSY = frozenset({401, 408, 425, 429, 500, 502, 503, 504})
+PAGE = 200  # changed resources asked for at once
 
 _ASK_AGAIN = 300.0  # seconds after which a server that did not tell its kind is asked once more
 _ASK_WITHIN = 10.0  # seconds: work is waiting for the answer, and goes on without it
@@ -180,7 +181,7 @@ class FhirClient:
 
         Raises Failed `fhir-<status>` when the server refuses the search.
         """
-        address = first_page(_type(kind), since)
+        address = first_page(_type(kind), since, PAGE)
         asked: set[str] = set()
         while address and address not in asked:
             asked.add(address)

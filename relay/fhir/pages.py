@@ -13,8 +13,6 @@ from relay.fhir import json_text
 from relay.fhir.answers import FHIR_ID
 from relay.fhir.subset import is_subset
 
-PAGE = 200  # resources asked for at once
-
 _QUERY = re.compile(r"[!-~]{1,4000}")  # what a URL may hold: no space, no line end
 
 
@@ -36,7 +34,7 @@ class Page:
     next: str
 
 
-def first_page(kind: str, since: datetime, count: int = PAGE) -> str:
+def first_page(kind: str, since: datetime, count: int) -> str:
     """Return the address that asks for the resources of a type that were changed at or after a time."""
     return f"{kind}?_lastUpdated=ge{_in_url(since)}&_count={count}"
 

@@ -61,7 +61,7 @@ async def test_a_subscription_without_payload(tmp_path: Path, hapi_url: str) -> 
     """HAPI says by an empty POST that something changed; the types of the path are searched, page after page."""
     ids = [f"sub-{uuid4().hex[:8]}" for _ in range(5)]
     async with real(tmp_path, hapi_url) as it, subscribed(it, "Patient?", path="/Patient", payload=None) as hook:
-        sys.modules["relay.fhir.pages"].PAGE = 2  # type: ignore[attr-defined]  # the app's own copy of it
+        sys.modules["relay.fhir.client"].PAGE = 2  # type: ignore[attr-defined]  # the app's own copy of it
         it.calls()
         for each in ids:
             assert (await it.put(patient(each))).is_success
