@@ -11,7 +11,7 @@ from relay.errors import MapError, Refused, StoreUnavailable
 from relay.fhir.answers import Read
 from relay.fhir.client import raise_if_busy
 from relay.inbound.change import Change, collapse
-from relay.inbound.entries import Incoming
+from relay.inbound.entries import Entry, Incoming
 from relay.inbound.intake import read_bundle
 from relay.inbound.sent import SentBodies
 from relay.mapping.load import MapSet
@@ -83,7 +83,7 @@ class Gatherer:
             text = _text(parts)
             incoming = self._incoming(text)
         entries = (
-            replace(entry, problem=part.problem, key=part.key) if part.problem is not None else entry
+            replace(entry, problem=part.problem or entry.problem, key=part.key)
             for entry, part in zip(incoming.entries, parts, strict=True)
         )
         return text, replace(incoming, entries=tuple(entries))
@@ -130,12 +130,12 @@ def _text(parts: Iterable[_Part]) -> str:
 
 
 def left_over(
-    incoming: Incoming, outcome: Mapping[str, Any], source: str
+    entries: Sequence[Entry], outcome: Mapping[str, Any], source: str
 ) -> tuple[dict[Change, str], dict[Change, str]]:
     """Return what is to be tried again since it, or what it refers to, may be there later, and what failed for good; each with the code why."""
     waiting: dict[Change, str] = {}
     failed: dict[Change, str] = {}
-    for entry, said in zip(incoming.entries, outcome["entries"], strict=True):
+    for entry, said in zip(entries, outcome["entries"], strict=True):
         if said["result"] != "failed" or entry.key is None:
             continue
         change = Change(source, *entry.key, None, "delete" if entry.method == "DELETE" else "unknown", None)

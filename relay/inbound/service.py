@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,12 +14,13 @@ from uuid import uuid4
 from relay.errors import MapError, Refused, RelayError, StoreUnavailable, Terminal, Transient
 from relay.inbound.carry import Carrier, Progress
 from relay.inbound.catch_up import CatchUp, Searcher
-from relay.inbound.change import Change, dump_changes, load_changes
+from relay.inbound.change import Change, dump_changes
+from relay.inbound.change_jobs import ChangeJobs
 from relay.inbound.file_jobs import FileJobs
 from relay.inbound.files import is_lines
 from relay.inbound.forwarder import Forwarder
 from relay.inbound.gate import Gate, Turn, weight
-from relay.inbound.gather import Gatherer, left_over
+from relay.inbound.gather import Gatherer
 from relay.inbound.intake import Incoming, read_bundle
 from relay.inbound.job import CATCH_UP, CHANGES, JOB_ID, Job, load_job, shortened
 from relay.inbound.jobs import Jobs
@@ -84,6 +85,7 @@ class Inbound:
         self._new_id = new_id
         backoff = backoff or Backoff.of(settings)
         self._jobs = Jobs(settings, store, dead_letters=dead_letters, now=now, backoff=backoff)
+        self._told = ChangeJobs(settings, gatherer, self._jobs, self._carry_out, dead_letters=dead_letters)
         self._files = FileJobs(settings, store, self._jobs, self._carry_window, now=now, backoff=backoff)
 
     # --- by HTTP
@@ -241,11 +243,7 @@ class Inbound:
             if job.kind == CATCH_UP:
                 await self._search(job, body, meter)
             else:
-                with metered(meter):
-                    incoming, sent = await self._incoming(job, body)
-                turn.weigh(incoming.size)
-                job = replace(job, size=turn.size)
-                outcome = await self._carry(job, incoming, sent, meter, progress)
+                outcome = await self._carried(job, body, turn, meter, progress)
                 if await self._jobs.outcome(job.id) is None:  # else the request that this resumed has told its caller
                     await self._jobs.remember(job, outcome)
                 await self._forget(job)
@@ -254,7 +252,7 @@ class Inbound:
         except Refused as refused:
             await self._refuse(job, body, refused)
         except Transient as error:
-            job = job.after(meter)
+            job = replace(job.after(meter), size=turn.size)
             if await self._jobs.put_off(job, error):
                 return
             await self._give_up(job, body, error, progress)
@@ -290,10 +288,12 @@ class Inbound:
 
     # --- the parts
 
-    async def _incoming(self, job: Job, body: bytes) -> tuple[Incoming, SentBodies | None]:
+    async def _carried(self, job: Job, body: bytes, turn: Turn, meter: Meter, progress: Progress) -> dict[str, Any]:
         if job.kind == CHANGES:
-            return await self._gatherer.gather(load_changes(body))
-        return self._read(job, body)
+            return await self._told.carry(job, body, turn, meter, progress)
+        incoming, sent = self._read(job, body)
+        turn.weigh(incoming.size)
+        return await self._carry(replace(job, size=turn.size), incoming, sent, meter, progress)
 
     async def _search(self, job: Job, body: bytes, meter: Meter) -> None:
         """Look for changes and keep those that are found, each page as if it had been told of."""
@@ -334,8 +334,6 @@ class Inbound:
     ) -> dict[str, Any]:
         reports = await self._carry_out(job, incoming, sent, meter, progress)
         outcome = render_outcome(job.id, job.tag, reports, meter)
-        if job.kind == CHANGES:
-            await self._see_through(job, incoming, outcome)
         calls = outcome["receipt"]["calls"]
         log.info("bundle %s: %s, %d entries, calls %s", job.id, outcome["status"], len(reports), calls)
         return outcome
@@ -360,21 +358,6 @@ class Inbound:
         await self._ledger.finish(job.tag, carried.open)
         await self._written.put(job.id, self._now(), progress.written)
         return carried.reports
-
-    async def _see_through(self, job: Job, incoming: Incoming, outcome: Mapping[str, Any]) -> None:
-        """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
-        waiting, failed = left_over(incoming, outcome, job.kind)
-        if waiting and self._jobs.is_over(job):
-            failed |= waiting
-        elif waiting:
-            body = dump_changes(list(waiting))
-            again = hashlib.sha256(f"{job.id} again".encode()).hexdigest()[:32]  # of a repeated try, the same
-            later = replace(job, id=again, attempt=job.attempt + 1, spent=(0, 0, 0), size=len(body))
-            await self._jobs.keep(later, body)
-            await self._jobs.send(later, delay=self._jobs.delay(job))
-        for change, code in failed.items():
-            letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
-            await self._dead_letters.put("inbound", code, letter, subject=change.key)
 
     async def _give_up(self, job: Job, body: bytes, error: RelayError, progress: Progress) -> dict[str, Any]:
         """Keep a job that cannot be carried out as a whole (a right is missing, the time is over) for a person.
