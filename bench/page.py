@@ -159,6 +159,14 @@ MEANINGS: dict[str, tuple[str, str]] = {
             "the clients of blobs and tables are not; median {median} ms, CPU {cpu} ms"
         ),
     ),
+    "told_together": (
+        "{count} new patients, each told of by a message of its own, {side_by_side} messages side by side",
+        "those that wait at the same time are carried out as one bundle; {fhir} calls to the FHIR server, {seconds} s",
+    ),
+    "told_alone": (
+        "the same, each message carried out alone",
+        "{fhir} calls to the FHIR server, {seconds} s",
+    ),
     "cold_import_azure_functions": ("import `azure.functions`", "the floor under both, median {median} ms"),
 }
 
@@ -172,6 +180,7 @@ SECTIONS: dict[str, str] = {
     "throughput": "100 new patients under a model of latency, beside other ways",
     "threshold": "When bulk calls begin to pay, under the same model",
     "unslowed": "The same 100 patients without latency",
+    "told": "Changes that are told of one by one, under the same model",
     "peak": "Memory",
     "webhook": "Webhook intake, warm",
     "cold": "Cold start",

@@ -20,6 +20,7 @@ import flow
 import imports
 import memory
 import throughput
+import told
 import webhook
 from figures import Figure, machine
 from page import MEANINGS, render
@@ -31,6 +32,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "expressions": expressions.run,
     "flow": flow.run,
     "throughput": throughput.run,
+    "told": told.run,
     "memory": memory.run,
     "webhook": webhook.run,
     "imports": imports.run,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -22,6 +23,7 @@ from relay.store.local import LocalStore
 
 ORG = "http://dataverse"
 FHIR = "http://fhir"
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
@@ -79,12 +81,14 @@ class Servers:
 
 
 @asynccontextmanager
-async def servers(folder: Path, **settings: Any) -> AsyncIterator[Servers]:
-    """Run both servers and a relay between them; `settings` are the relay's."""
-    org = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json", base_url=ORG)
-    server = fhir_server.create_app(base_url=FHIR)
-    to_dataverse = Watched(httpx.ASGITransport(app=org))
-    to_fhir = Watched(httpx.ASGITransport(app=server))
+async def servers(
+    folder: Path, *, org: Mapping[str, Any] = NOTHING, server: Mapping[str, Any] = NOTHING, **settings: Any
+) -> AsyncIterator[Servers]:
+    """Run both servers and a relay between them; `org` and `server` are how the servers behave, `settings` are the relay's."""
+    dataverse = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json", base_url=ORG, **org)
+    fhir = fhir_server.create_app(base_url=FHIR, **server)
+    to_dataverse = Watched(httpx.ASGITransport(app=dataverse))
+    to_fhir = Watched(httpx.ASGITransport(app=fhir))
     given: dict[str, Any] = {
         "dataverse_url": ORG,
         "fhir_url": FHIR,
@@ -96,7 +100,7 @@ async def servers(folder: Path, **settings: Any) -> AsyncIterator[Servers]:
     }
     relay = Relay(Settings(**given), store=LocalStore(folder), seams=Seams(dataverse=to_dataverse, fhir=to_fhir))
     try:
-        yield Servers(relay, org, server, to_dataverse, to_fhir)
+        yield Servers(relay, dataverse, fhir, to_dataverse, to_fhir)
     finally:
         await relay.aclose()
-        await org.aclose()
+        await dataverse.aclose()

@@ -142,19 +142,28 @@ class Carrier:
         )
 
     async def carry(
-        self, incoming: Incoming, tag: str, sent: SentBodies | None = None, progress: Progress | None = None
+        self,
+        incoming: Incoming,
+        tag: str,
+        sent: SentBodies | None = None,
+        progress: Progress | None = None,
+        *,
+        apart: bool = False,
     ) -> Carried:
         """Carry out every entry that can be and say what became of each; `progress` is filled on the way.
 
+        `apart` says that the entries came apart from each other, so that none has to wait while another is written.
         Raises Transient when a side is away or busy; what is done by then stays done.
         """
         progress = progress or Progress()
         try:
-            return await self._carry(incoming, tag, sent, progress)
+            return await self._carry(incoming, tag, sent, progress, apart=apart)
         except NamesRead:  # a second time is left to the queue
-            return await self._carry(incoming, tag, sent, progress)
+            return await self._carry(incoming, tag, sent, progress, apart=apart)
 
-    async def _carry(self, incoming: Incoming, tag: str, sent: SentBodies | None, progress: Progress) -> Carried:
+    async def _carry(
+        self, incoming: Incoming, tag: str, sent: SentBodies | None, progress: Progress, *, apart: bool
+    ) -> Carried:
         # A bundle that is carried out beside this one may change the maps.
         locator = Locator(self._dataverse, self._maps, self._settings.source_name)
         reports, drafts = self.translate(incoming)
@@ -170,7 +179,7 @@ class Carrier:
         for window in [*parts, *chunked(ended, self._settings.window)]:
             part = {number: drafts.pop(number) for number in window}
             async with self._lanes.hold((draft.map.resource, draft.id) for draft in part.values()):
-                done = await self._write(part, reports, tag, locator, progress)
+                done = await self._write(part, reports, tag, locator, progress, apart=apart)
             progress.open += await self._link([incoming.entries[number] for number in window], part, reports, sent)
             if done.busy:  # what comes after it may refer to it
                 raise Transient("Dataverse is busy", code="dataverse-busy", retry_after=done.retry_after)
@@ -240,6 +249,8 @@ class Carrier:
         tag: str,
         locator: Locator,
         progress: Progress,
+        *,
+        apart: bool,
     ) -> Applied:
         """Locate, plan and apply, again for those that lost a race, until none does; the locator has the drafts' maps."""
         maps = locator.maps
@@ -260,7 +271,7 @@ class Carrier:
             await linked.tie(pending, located, maps, locator.read)
             planned = plan(pending, located, maps, options)
             await endings.bury(planned.resources)
-            applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0)
+            applied = await self._applier.apply(planned, tag, progress.note, again=turn > 0, apart=apart)
             # A busy one may have no row yet that a resource could be told of; what it has is found at the next try.
             unwritten = applied.raced.keys() | applied.busy.keys()
             done.raced = applied.raced

@@ -24,6 +24,8 @@ from relay.telemetry import Meter, metered
 
 PATIENCE = 20.0  # seconds that a job waits for those before it: then it goes alone
 
+LINGER = 0.2  # seconds at most that a group waits for those of the last one to come back
+
 CarryOut = Callable[[Job, Incoming, SentBodies | None, Meter, Progress], Awaitable[list[Report]]]
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,11 @@ class ChangeJobs:
         self._carry_out = carry_out
         self._dead_letters = dead_letters
         self._together: Together[Told, _Done] = Together(
-            self._carry, size=lambda told: len(told.changes), most=settings.window, patience=PATIENCE
+            self._carry,
+            size=lambda told: len(told.changes),
+            most=settings.window,
+            patience=PATIENCE,
+            linger=LINGER,
         )
 
     async def carry(self, job: Job, body: bytes, turn: Turn, meter: Meter, progress: Progress) -> dict[str, Any]:

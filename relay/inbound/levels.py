@@ -31,6 +31,10 @@ SHORTEST_MS: Final = 100
 """Work below this is not spread over more calls: each call costs a round trip and counts as a request."""
 
 
+APART_MS: Final = 500
+"""The same for resources that came apart from each other: about what one waits for others for the sake of fewer calls."""
+
+
 @dataclass(frozen=True, eq=False)
 class Piece:
     """Operations that are carried out together or not at all: a change set, or (`bulk`) one row of a bulk call.
@@ -115,25 +119,24 @@ def levels(plan: Plan, bulk: Collection[str]) -> list[list[Piece]]:
     return [*found, closing] if closing else found
 
 
-def calls(level: Sequence[Piece], *, at_once: int, rows: int) -> list[Call]:
+def calls(level: Sequence[Piece], *, at_once: int, rows: int, least: int = SHORTEST_MS) -> list[Call]:
     """Cut a level into about as many calls as may run at once, each short, and none so small that it is not worth it.
 
-    `rows` is the most rows in one bulk call. Pieces stay in order; what one call carries is alike: rows of one table,
+    Work below `least` milliseconds is not spread. `rows` is the most rows in one bulk call. Pieces stay in order; what one call carries is alike: rows of one table,
     or change sets of at most `LONGEST_MS` (a larger piece goes alone) and never more than a batch may hold.
     """
     groups: dict[str, list[Piece]] = {}
     for piece in level:
         groups.setdefault(piece.table if piece.bulk else "", []).append(piece)
     costs = {name: sum(map(_cost, group)) for name, group in groups.items()}
-    share = max(sum(costs.values()) / at_once, SHORTEST_MS)
+    share = max(sum(costs.values()) / at_once, least)
     found: list[Call] = []
     for name, group in groups.items():
         number = max(1, round(costs[name] / share))
         if name:
             found += map(Call, _evenly(group, max(number, -(-len(group) // rows))))
         else:
-            operations = -(-costs[name] // number) // OPERATION_MS
-            found += map(Call, filled(group, max(1, min(operations, LONGEST_MS // OPERATION_MS))))
+            found += map(Call, _reaching(group, costs[name] / number))
     return found
 
 
@@ -147,6 +150,20 @@ def filled(group: Iterable[Piece], most: int = MAX_OPERATIONS) -> Iterable[list[
             run, size = [], 0
         run.append(piece)
         size += len(piece.operations)
+    if run:
+        yield run
+
+
+def _reaching(group: Iterable[Piece], share: float) -> Iterable[list[Piece]]:
+    """Yield the pieces in runs that reach their share, so no more runs than shares, unless a run would take too long."""
+    run: list[Piece] = []
+    cost = 0
+    for piece in group:
+        if run and (cost >= share or cost + _cost(piece) > LONGEST_MS):
+            yield run
+            run, cost = [], 0
+        run.append(piece)
+        cost += _cost(piece)
     if run:
         yield run
 

@@ -351,7 +351,7 @@ class Inbound:
                 if job.forward and sent is not None:
                     incoming = await self._forwarder().forward(job.id, incoming, sent)
                     sent = None  # what it holds is not what the server has
-                carried = await carrier.carry(incoming, job.tag, sent, progress)
+                carried = await carrier.carry(incoming, job.tag, sent, progress, apart=job.kind == CHANGES)
         except RelayError:  # what is written stays written, and the next try finds it unchanged
             await self._written.put(job.id, self._now(), progress.written)
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -31,7 +32,8 @@ class Together(Generic[T, R]):
     """Carries things out in groups, one group at a time; a group that fails as a whole goes again one by one.
 
     `carry` returns a result for each of a group, in order. A group holds at most `most` by `size`, and one thing at
-    least. Whoever waits longer than `patience` seconds for its group to begin goes alone.
+    least. Whoever waits longer than `patience` seconds for its group to begin goes alone. After a group of several the
+    next one waits `linger` seconds at most until as many are there again: they come back one just before the other.
     """
 
     def __init__(
@@ -41,18 +43,23 @@ class Together(Generic[T, R]):
         size: Callable[[T], int],
         most: int,
         patience: float,
+        linger: float,
     ) -> None:
         self._carry = carry
         self._size = size
         self._most = most
         self._patience = patience
+        self._linger = linger
         self._waiting: list[_Place[T, R]] = []
+        self._last = 1  # how many the last group was
+        self._came = asyncio.Event()
         self._turn = asyncio.Lock()
 
     async def join(self, one: T) -> R:
         """Have a thing carried out and return its result; raises what carrying it out alone raises."""
         place: _Place[T, R] = _Place(one)
         self._waiting.append(place)
+        self._came.set()
         try:
             await self._in_turn(place)
         finally:
@@ -76,9 +83,19 @@ class Together(Generic[T, R]):
             return
         try:
             if not place.taken:
+                await self._company()
+            if not place.taken:
                 await self._lead(self._take())
         finally:
             self._turn.release()
+
+    async def _company(self) -> None:
+        """Wait for as many as the last group was; after one that went alone, for nobody."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._linger):
+                while len(self._waiting) < self._last:
+                    self._came.clear()
+                    await self._came.wait()
 
     def _take(self) -> list[_Place[T, R]]:
         """Take those who wait longest, as many as a group holds."""
@@ -89,6 +106,7 @@ class Together(Generic[T, R]):
             place.taken = True
             room -= self._size(place.one)
             group.append(place)
+        self._last = len(group)
         return group
 
     async def _lead(self, group: Sequence[_Place[T, R]]) -> None:

@@ -15,13 +15,15 @@ from relay.inbound.together import Together
 class Carrying:
     """Carries numbers out by doubling them, a group whenever `steps` lets one; odd ones from 101 on cannot be."""
 
-    def __init__(self, most: int = 5, patience: float = 60.0) -> None:
+    def __init__(self, most: int = 5, patience: float = 60.0, linger: float = 0.0) -> None:
         self.groups: list[list[int]] = []
         self.inside = 0
         self.most_inside = 0
         self.second = asyncio.Event()
         self.steps = asyncio.Semaphore(0)
-        self.together: Together[int, int] = Together(self.carry, size=lambda _: 1, most=most, patience=patience)
+        self.together: Together[int, int] = Together(
+            self.carry, size=lambda _: 1, most=most, patience=patience, linger=linger
+        )
 
     async def carry(self, group: Sequence[int]) -> list[int]:
         self.groups.append(list(group))
@@ -112,6 +114,33 @@ async def test_one_that_is_cancelled_while_it_waits_is_not_carried_out() -> None
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert it.groups == [[0], [2]]
     assert ended[2] == 4
+
+
+async def test_a_crowd_waits_for_its_own_to_come_back() -> None:
+    """After a group of several the next begins when as many are there, so it is not one of the first who is back alone."""
+    it = Carrying(linger=60.0)
+    tasks = await it.start(0, 1, 2, 3)
+    it.steps.release()
+    it.steps.release()
+    await asyncio.gather(*tasks)
+    tasks = await it.start(4, 5)
+    assert it.groups == [[0], [1, 2, 3]]
+    tasks += await it.start(6)
+    assert it.groups == [[0], [1, 2, 3], [4, 5, 6]]
+    it.let()
+    await asyncio.gather(*tasks)
+
+
+async def test_it_does_not_wait_for_ever() -> None:
+    """Where the crowd is gone, one that comes goes a moment later, and the next at once."""
+    it = Carrying(linger=0.01)
+    tasks = await it.start(0, 1, 2)
+    it.let()
+    await asyncio.gather(*tasks)
+    assert await asyncio.gather(*await it.start(3)) == [6]
+    it.together._linger = 60.0
+    assert await asyncio.gather(*await it.start(4)) == [8]
+    assert it.groups == [[0], [1, 2], [3], [4]]
 
 
 async def test_whoever_waits_too_long_goes_alone() -> None:
