@@ -44,7 +44,7 @@ def test_every_value_of_host_json_has_its_reason_in_the_docs() -> None:
 def test_the_development_host_reads_host_json() -> None:
     """Every key is one that the host knows."""
     config = read_host_json(ROOT)
-    assert (config.batch_size, config.new_batch_threshold, config.max_dequeue_count) == (8, 4, 5)
+    assert (config.batch_size, config.new_batch_threshold, config.max_dequeue_count) == (16, 8, 5)
     assert config.visibility_timeout.total_seconds() == 30
 
 
