@@ -25,7 +25,8 @@ from devstack.dataverse.batch import Batches
 from devstack.dataverse.columns import guid
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.errors import DataverseError, MethodNotAllowed, NotSupported, UnknownSegment, UrlTooLong
-from devstack.dataverse.metadata import Key, Metadata, load
+from devstack.dataverse.facts import load
+from devstack.dataverse.metadata import Key, Metadata
 from devstack.dataverse.pipeline import SQL_TIMEOUT, OpenRow, Pipeline, Timeout
 from devstack.dataverse.protection import Guard, Latency, Protection
 from devstack.dataverse.rows import Store

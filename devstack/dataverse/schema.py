@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from devstack.dataverse.columns import EXACT
 from devstack.dataverse.errors import DuplicateRecordEntityKey
-from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table, facts
-from devstack.dataverse.metadata import table as build
+from devstack.dataverse.facts import facts
+from devstack.dataverse.facts import table as build
+from devstack.dataverse.metadata import LOGICAL_NAME, TEXTS, Column, Key, Metadata, Table
 from devstack.dataverse.texts import connect
 
 DELETED: Final = "deleted rows"

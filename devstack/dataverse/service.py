@@ -9,7 +9,7 @@ from urllib.parse import quote
 from devstack.dataverse import system
 from devstack.dataverse.actions import Actions
 from devstack.dataverse.bulk import ACTIONS, NAMESPACE, Bulk
-from devstack.dataverse.columns import guid
+from devstack.dataverse.callers import Callers
 from devstack.dataverse.customizing import Customizing, Lock
 from devstack.dataverse.deep import DeepInsert
 from devstack.dataverse.definitions import ROOTS as DEFINITIONS
@@ -18,10 +18,8 @@ from devstack.dataverse.errors import (
     BadSyntax,
     ConcurrencyVersionMismatch,
     DuplicateRecord,
-    InvalidArgument,
     InvalidPayload,
     MethodNotAllowed,
-    NotAMember,
     NotSupported,
     OptimisticConcurrencyNotEnabled,
     UnknownSegment,
@@ -32,7 +30,7 @@ from devstack.dataverse.keys import Address, ById, Segment, address, record, seg
 from devstack.dataverse.metadata import Collection, Metadata, Navigation, Table
 from devstack.dataverse.payload import Reader, add_key, drop_key, existing
 from devstack.dataverse.query import Query, Reading
-from devstack.dataverse.records import Origin, Records
+from devstack.dataverse.records import Records
 from devstack.dataverse.rows import Row, Store
 from devstack.dataverse.solutions import Solutions
 from devstack.dataverse.sql import OPTION as SQL
@@ -40,16 +38,6 @@ from devstack.dataverse.sql import PlainSql
 from devstack.dataverse.tracking import OPTION, Tracking
 from devstack.dataverse.wire import Answer, Call, answer, condition, etag
 
-MAX_BYPASSED: Final = 3
-"""Steps that one request may name to be passed over."""
-_MODES: Final = {"CustomSync": system.SYNCHRONOUS, "CustomAsync": system.ASYNCHRONOUS}
-UNSETTLED: Final = (
-    "MSCRM.BypassBusinessLogicExecutionStepIds does not reach steps of service endpoints (switch `bypass_steps`).",
-    "Who acts for a user needs no privilege; UserId is that user's, InitiatingUserId the caller's, WhoAmI tells the user's.",
-)
-"""What no page settles, and how it is here."""
-
-_BYPASS: Final = "mscrm.bypass"
 NOT_HERE: Final = (
     *("RetrieveVersion", "RetrieveCurrentOrganization", "RetrieveTotalRecordCount", "RetrieveAllEntities"),
     *("CreateCustomerRelationships", "CreatePolymorphicLookupAttribute", "InsertOptionValue", "UpdateOptionValue"),
@@ -77,7 +65,7 @@ class Service:
     ) -> None:
         self.metadata = metadata
         self.store = store
-        self._bypass_steps = bypass_steps
+        self._callers = Callers(metadata, store, bypass_steps=bypass_steps)
         self._records = Records(store, strict_ports=strict_ports)
         self._deep = DeepInsert(self._records)
         self.bulk = Bulk(store, self._records)
@@ -90,7 +78,7 @@ class Service:
     def carry_out(self, call: Call) -> Answer:
         """Carry out a call inside the caller's transaction; raises DataverseError."""
         call.refuse_unsupported()
-        user = self._user(call)
+        user = self._callers.user(call)
         if call.path.strip("/") == "":
             return self._document(call)
         found = segments(call.path)
@@ -147,38 +135,6 @@ class Service:
             },
         )
 
-    def _origin(self, call: Call) -> Origin:
-        """Read who asks, for whom, and which steps are to be passed over."""
-        bypassed = (
-            self._bypassed(call.headers) if any(name.startswith(_BYPASS) for name in call.headers) else frozenset()
-        )
-        return Origin(call.options.get("tag"), call.correlation, bypassed, self._user(call), call.changeset)
-
-    def _bypassed(self, headers: Mapping[str, str]) -> frozenset[int | str]:
-        """Read the modes and ids of the steps to be passed over."""
-        said = _words(headers, "mscrm.bypassbusinesslogicexecution")
-        if headers.get("mscrm.bypasscustompluginexecution", "").lower() == "true":
-            said.append("CustomSync")
-        if unknown := sorted(set(said) - _MODES.keys()):
-            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecution: '{unknown[0]}' (valid: {', '.join(_MODES)})")
-        steps = _words(headers, "mscrm.bypassbusinesslogicexecutionstepids")
-        if len(steps) > MAX_BYPASSED:
-            raise InvalidArgument(f"MSCRM.BypassBusinessLogicExecutionStepIds: more than {MAX_BYPASSED} steps.")
-        modes: set[int | str] = {_MODES[each] for each in said}
-        return frozenset(modes | ({guid(each) or each for each in steps} if self._bypass_steps else set()))
-
-    def _user(self, call: Call) -> str:
-        """Find the user that a call is made for; privileges to do so are not emulated."""
-        users = self.metadata.tables["systemuser"]
-        for header, column in (("callerobjectid", "azureactivedirectoryobjectid"), ("mscrmcallerid", "systemuserid")):
-            if header in call.headers:
-                asked = guid(call.headers[header])
-                row = self.store.find(users, {column: asked}, "systemuserid", "isdisabled") if asked else None
-                if row is None or row["isdisabled"]:
-                    raise NotAMember
-                return str(row["systemuserid"])
-        return system.USER
-
     # collections
 
     def _set(self, call: Call, table: Table, rest: list[Segment]) -> Answer:
@@ -209,7 +165,7 @@ class Service:
             raise NotSupported(f"the action {action}")
         _only(call, "POST")
         _allow(call, "tag")
-        return self.bulk.answer(call, table, action, self._origin(call))
+        return self.bulk.answer(call, table, action, self._callers.origin(call))
 
     def _count(self, call: Call, table: Table) -> Answer:
         if self.tracking.asked(call):
@@ -249,7 +205,7 @@ class Service:
         reading = Reading(self.store, call)
         query = reading.query(table, call.options)
         reader = Reader(self.store, call.references)
-        row = self._deep.create(table, call.json(table.entity_set), reader, self._origin(call))
+        row = self._deep.create(table, call.json(table.entity_set), reader, self._callers.origin(call))
         return self._written(call, table, row, query, created=True, uri=None)
 
     # one record
@@ -262,7 +218,7 @@ class Service:
         _only(call, "GET", "PATCH", "DELETE")
         row = existing(self.store, table, where)
         _match(call, table, row)
-        self._records.delete(table, row, self._origin(call))
+        self._records.delete(table, row, self._callers.origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
     def _read(self, call: Call, table: Table, row: Row) -> Answer:
@@ -294,14 +250,14 @@ class Service:
                 changes.put(table.primary_id, where.id)
             else:
                 add_key(table, where, changes)
-            created = self._records.create(table, changes, self._origin(call))
+            created = self._records.create(table, changes, self._callers.origin(call))
             return self._written(call, table, created, query, created=True, uri=uri)
         if condition(call, "if-none-match") == "*":
             raise DuplicateRecord
         _match(call, table, row)
         if not isinstance(where, ById):
             drop_key(where, changes)
-        updated = self._records.update(table, row, changes, self._origin(call))
+        updated = self._records.update(table, row, changes, self._callers.origin(call))
         return self._written(call, table, updated, query, created=False, uri=uri)
 
     def _find(self, table: Table, where: Address) -> Row | None:
@@ -392,18 +348,14 @@ class Service:
         bind = f"{collection.column.navigation[table.name]}@odata.bind"
         reference = f"{table.entity_set}({row[table.primary_id]})"
         changes = Reader(self.store, {}).changes(child, {bind: reference})
-        self._records.update(child, existing(self.store, child, there), changes, self._origin(call))
+        self._records.update(child, existing(self.store, child, there), changes, self._callers.origin(call))
         return Answer(204, {"OData-Version": "4.0"})
 
     def _change(self, call: Call, table: Table, row: Row, body: dict[str, Any]) -> Answer:
         _match(call, table, row)
         changes = Reader(self.store, call.references).changes(table, body)
-        self._records.update(table, row, changes, self._origin(call))
+        self._records.update(table, row, changes, self._callers.origin(call))
         return Answer(204, {"OData-Version": "4.0"})
-
-
-def _words(headers: Mapping[str, str], name: str) -> list[str]:
-    return [part.strip() for part in headers.get(name, "").split(",") if part.strip()]
 
 
 def _named(call: Call, table: Table) -> str:

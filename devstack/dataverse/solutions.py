@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from devstack.dataverse.columns import now
 from devstack.dataverse.errors import InvalidArgument
+from devstack.dataverse.facts import table as build
 from devstack.dataverse.metadata import Table, metadata_id
-from devstack.dataverse.metadata import table as build
 from devstack.dataverse.rows import Row, Store
 
 ENTITY, ATTRIBUTE, RELATIONSHIP, ENTITY_KEY, FORM, STEP, ENDPOINT = 1, 2, 10, 14, 60, 92, 95

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from devstack.dataverse.metadata import Column, column
+from devstack.dataverse.facts import column
+from devstack.dataverse.metadata import Column
 
 
 def standard_columns(name: str, schema_name: str, label: str, ownership: str) -> dict[str, Column]:

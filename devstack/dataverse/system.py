@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any, Final
 
 from devstack.dataverse import solutions
-from devstack.dataverse.metadata import Metadata, Table, metadata_id, table
+from devstack.dataverse.facts import table
+from devstack.dataverse.metadata import Metadata, Table, metadata_id
 
 USER: Final = metadata_id("systemuser", "emulator")
 TEAM: Final = metadata_id("team", "emulator")
