@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,6 +15,8 @@ from typing import TypeVar
 from relay.errors import StoreUnavailable
 
 _T = TypeVar("_T")
+
+_PAUSE = 0.005  # seconds
 
 _SCHEMA = """
 create table if not exists messages (
@@ -92,7 +95,7 @@ class Database:
             self._file, timeout=self._busy.total_seconds(), check_same_thread=False, isolation_level=None
         )
         try:
-            connection.execute("pragma journal_mode=wal")
+            self._write_ahead(connection)
             # Accepted means stored: a commit that a power cut takes back would be a lost message.
             connection.execute("pragma synchronous=full")
             connection.executescript(_SCHEMA)
@@ -100,6 +103,19 @@ class Database:
             connection.close()
             raise
         return connection
+
+    def _write_ahead(self, connection: sqlite3.Connection) -> None:
+        """Turn the write-ahead log on; where others turn it on at the same moment, SQLite says busy without waiting."""
+        end = time.monotonic() + self._busy.total_seconds()
+        while True:
+            try:
+                connection.execute("pragma journal_mode=wal")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= end:
+                    raise
+                time.sleep(_PAUSE)
+            else:
+                return
 
 
 def make_folder(folder: Path) -> None:
