@@ -17,7 +17,9 @@ from devstack.host.storage import check_connection
 from relay.errors import StoreUnavailable
 from relay.store.azure.account import read_account
 from relay.store.local import Message, PopReceiptMismatch
-from support.scripted import answer, refusal, scripted
+from support.scripted import LEFT_OPEN, answer, refusal, scripted
+
+pytestmark = LEFT_OPEN
 
 SECOND = timedelta(seconds=1)
 TIME = datetime(2026, 6, 1, 12, tzinfo=UTC)

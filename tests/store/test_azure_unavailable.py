@@ -15,7 +15,9 @@ from relay.store import Receipt
 from relay.store.azure.account import Account, read_account
 from relay.store.azure.store import AzureStore
 from relay.store.azure.wire import TRIES, Identity
-from support.scripted import CANARY, account, answer, refusal, scripted
+from support.scripted import CANARY, LEFT_OPEN, account, answer, refusal, scripted
+
+pytestmark = LEFT_OPEN
 
 Call = Callable[[AzureStore], Awaitable[object]]
 

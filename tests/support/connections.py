@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -13,12 +14,14 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 async def listening(serve: Serve) -> AsyncIterator[int]:
     """Serve connections at a free port of this machine until the block ends; gives the port.
 
-    A client may keep a connection open whose answer it did not read to the end: each is cut.
+    A client may keep a connection open whose answer it did not read to the end: each is cut. The sockets are our own:
+    asyncio's server leaves one open that it accepts while it is being closed.
     """
-    serving: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
-    over = False
+    loop = asyncio.get_running_loop()
+    serving: dict[socket.socket, asyncio.Task[None]] = {}
 
-    async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def run(connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection, limit=1 << 20)
         try:
             await serve(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -26,27 +29,24 @@ async def listening(serve: Serve) -> AsyncIterator[int]:
         finally:
             writer.transport.abort()
 
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if over:
-            writer.transport.abort()
-        else:
-            serving[writer] = asyncio.create_task(run(reader, writer))
+    def accept() -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            connection, _ = listener.accept()
+            connection.settimeout(0)
+            serving[connection] = asyncio.create_task(run(connection))
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, limit=1 << 20)
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(0)
+    loop.add_reader(listener, accept)
     try:
-        yield server.sockets[0].getsockname()[1]
+        yield listener.getsockname()[1]
     finally:
-        server.close()
-        await _turns()  # what is accepted by now gets as far as `connected`
-        over = True
-        for writer, task in serving.items():
-            writer.transport.abort()
+        loop.remove_reader(listener)
+        listener.close()
+        for task in serving.values():
             task.cancel()
         await asyncio.gather(*serving.values(), return_exceptions=True)
-        await _turns()  # and what was aborted gets closed
-
-
-async def _turns() -> None:
-    """Let the loop go round a few times."""
-    for _ in range(5):
-        await asyncio.sleep(0)
+        for _ in range(5):  # what was aborted gets closed
+            await asyncio.sleep(0)
+        for connection in serving:
+            connection.close()
