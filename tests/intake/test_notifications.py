@@ -236,3 +236,27 @@ def test_whatever_is_sent_is_read_or_refused(kind: str, parts: list[Any], events
     except Refused:
         return
     assert found.kind in ("event-notification", "heartbeat")
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["r4", "r5"])
+def test_a_notification_tells_of_no_more_than_a_bundle_may_hold(wrapped: bool) -> None:
+    """What is in focus is limited as entries are: each costs a read, and to list them must cost no more than they are many."""
+    events = [{"focus": {"reference": f"Patient/{number}"}} for number in range(4)]
+    part = [[{"name": "focus", "valueReference": each["focus"]}] for each in events]
+    parameter = [{"name": "notification-event", "part": each} for each in part]
+    status: dict[str, Any] = (
+        {"resourceType": "Parameters", "parameter": [{"name": "type", "valueCode": "event-notification"}, *parameter]}
+        if wrapped
+        else {"resourceType": "SubscriptionStatus", "type": "event-notification", "notificationEvent": events}
+    )
+    bundle = {"resourceType": "Bundle", "type": "history" if wrapped else "subscription-notification"}
+    body = json.dumps({**bundle, "entry": [{"resource": status}]}).encode()
+
+    def read_with(most: int) -> int:
+        limits = LIMITS.model_copy(update={"max_entries": most})
+        return len(read_notification("POST", "", body, content_type="", content_encoding="", limits=limits).changes)
+
+    assert read_with(4) == 4
+    with pytest.raises(Refused) as refused:
+        read_with(3)
+    assert (refused.value.code, refused.value.status) == ("too-many-entries", 413)
