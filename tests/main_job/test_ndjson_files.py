@@ -218,7 +218,11 @@ async def test_a_long_file_gives_its_place_to_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "code", "done"),
-    [({"max_lines": 2}, "too-many-lines", 2), ({"max_file_bytes": 10}, "too-large", 0)],
+    [
+        ({"max_lines": 2}, "too-many-lines", 2),
+        ({"max_lines": 3}, "too-many-lines", 3),
+        ({"max_file_bytes": 10}, "too-large", 0),
+    ],
 )
 async def test_a_file_beyond_a_limit_is_refused_and_says_so(
     tmp_path: Path, limits: dict[str, int], code: str, done: int
