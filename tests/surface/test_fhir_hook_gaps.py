@@ -429,7 +429,7 @@ async def test_a_late_page_moves_the_watermark_past_nothing(tmp_path: Path) -> N
     async with surface(tmp_path) as it:
         asked: list[datetime] = []
 
-        async def updated(kind: str, since: datetime) -> AsyncIterator[Page]:
+        async def updated(_kind: str, since: datetime) -> AsyncIterator[Page]:
             asked.append(since)
             yield Page((), it.clock() - timedelta(minutes=1), "")
             it.clock.advance(timedelta(minutes=30))
