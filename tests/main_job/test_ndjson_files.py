@@ -248,6 +248,18 @@ async def test_a_line_beyond_its_limit_fails_alone(tmp_path: Path) -> None:
         assert (outcome["codes"], outcome["lines"]["created"]) == ({"line-too-long": 1}, 1)
 
 
+async def test_an_item_of_another_shape_stops_no_file(tmp_path: Path) -> None:
+    """A line with something else in an array of objects, below which rows would stand, fails alone."""
+    team = {"resourceType": "CareTeam", "id": "t1", "status": "active", "participant": ["x", 7, ["y"], {"role": ["z"]}]}
+    async with world(tmp_path) as it:
+        await it.put(PATIENTS[0])
+        await it.relay.inbound.drop("p.ndjson", ndjson(team, PATIENTS[0]))
+        await it.settle()
+        outcome = await left(it, "p.ndjson")
+        assert (outcome["lines"]["created"], outcome["lines"]["failed"]) == (1, 1)
+        assert "invalid-element" in outcome["codes"]
+
+
 async def test_announced_again_while_it_is_in_work_it_stays_one_job(tmp_path: Path) -> None:
     """A file that has begun is not queued a second time, nor one that is done; dropped anew it is."""
     async with world(tmp_path, window=1) as it:
