@@ -183,14 +183,25 @@ class _Reader:
         return self._told(entry, op)
 
     def _told(self, entry: Entry, op: Op) -> Change:
-        """Return the change with its body; what has a problem, such as a part or two versions of one age, is no body."""
+        """Return the change with its body.
+
+        What has a problem, such as a part or two versions of one age, is no body; nor is what names neither its
+        version nor when it was written, so that it could not be told from a newer one, or what another server calls its own.
+        """
         if entry.key is None:
             raise Refused("what was sent is no resource that can be told apart", code="not-a-resource")
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
         legal = version if isinstance(version, str) and FHIR_ID.fullmatch(version) else None
-        body = None if entry.problem is not None else self._bodies.text(entry).encode()
-        return Change(SOURCE, *entry.key, legal, op, body)
+        dated = legal is not None or (isinstance(meta, dict) and instant(meta.get("lastUpdated")) is not None)
+        usable = entry.problem is None and dated and not self._is_foreign(entry)
+        return Change(SOURCE, *entry.key, legal, op, self._bodies.text(entry).encode() if usable else None)
+
+    def _is_foreign(self, entry: Entry) -> bool:
+        """Tell whether an entry's fullUrl is an address, and not one of its resource on our server."""
+        meant = self._resolve({"reference": entry.full_url})
+        address = entry.full_url.lower().startswith(("http://", "https://"))
+        return address and not (isinstance(meant, ByFhirId) and (meant.type, meant.id) == entry.key)
 
     def _named(self, reference: str, op: Op) -> Change:
         meant = self._resolve({"reference": reference})
