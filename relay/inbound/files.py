@@ -209,7 +209,10 @@ class FileRun:
         if left != list(failed.values()):
             await self._tell(window, left)
             await self._save()
-            await self._store.delete_blob(OUTCOMES, before)
+            if (
+                before not in self._progress.parts.values()
+            ):  # of a pass that was cut off here it is what tells of it now
+                await self._store.delete_blob(OUTCOMES, before)
 
     async def _carried(self, lines: Iterable[Line]) -> list[dict[str, Any]]:
         """Carry lines out as a bundle; return each as an outcome has it, `line` for `index`."""

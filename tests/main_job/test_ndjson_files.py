@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -258,6 +259,39 @@ async def test_an_item_of_another_shape_stops_no_file(tmp_path: Path) -> None:
         outcome = await left(it, "p.ndjson")
         assert (outcome["lines"]["created"], outcome["lines"]["failed"]) == (1, 1)
         assert "invalid-element" in outcome["codes"]
+
+
+async def test_a_store_that_is_away_after_a_window_was_told_anew_loses_no_waiting_line(tmp_path: Path) -> None:
+    """The blob that tells of a window now is not deleted for the one that told of it before, though both are of one pass."""
+    people = [patient(f"p{number}", identifiers=1) for number in range(3)]
+    visits = [encounter(f"e{number}", subject=f"Patient/p{number}") for number in range(3)]
+
+    async with world(tmp_path) as it:
+        await it.put(*people, *visits)
+        await it.relay.inbound.drop("e.ndjson", ndjson(*visits))
+        await it.work()
+        await it.post(people[0])
+        delete, struck = it.store.delete_blob, []
+
+        async def away_once(container: str, name: str) -> None:
+            if container == "bundles-outcome" and not struck:
+                struck.append(name)
+                await it.post(people[1])
+                raise StoreUnavailable("away")
+            await delete(container, name)
+
+        it.store.delete_blob = away_once  # type: ignore[method-assign]
+        while not struck:
+            it.clock.advance(timedelta(seconds=10))
+            with suppress(StoreUnavailable):
+                await it.work()
+        it.clock.advance(timedelta(minutes=1))
+        await it.work()
+        await it.post(people[2])
+        it.clock.advance(timedelta(minutes=11))
+        await it.settle()
+        assert (await left(it, "e.ndjson"))["lines"]["created"] == 3
+        assert len(await it.rows("msemr_encounters")) == 3
 
 
 async def test_announced_again_while_it_is_in_work_it_stays_one_job(tmp_path: Path) -> None:
