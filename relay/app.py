@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from relay.errors import MapError, RelayError, StoreUnavailable
+from relay.errors import MapError, RelayError, SettingsError, StoreUnavailable
 from relay.settings import Settings, load_settings
 from relay.sides import Sides
 from relay.store.ledger import PREFIX
@@ -277,7 +277,7 @@ class Relay(Sides):
         return gone + await self.dead_letters.expire(before)
 
     async def ready(self) -> Mapping[str, str]:
-        """Return `ok` or an error code for the store, the maps, Dataverse and the FHIR server."""
+        """Return `ok` or an error code for the store, the maps, Dataverse and the FHIR server, and Pub/Sub if it is set up."""
 
         async def maps() -> None:
             await self.refresh()
@@ -291,21 +291,35 @@ class Relay(Sides):
         async def fhir() -> None:
             await self.fhir.metadata()
 
+        async def pubsub() -> None:
+            self.check_pubsub()
+
         checks: dict[str, Callable[[], Awaitable[Any]]] = {
             "store": self.store.check,
             "maps": maps,
             "dataverse": dataverse,
             "fhir": fhir,
         }
+        if self.settings.pubsub_audience or self.settings.pubsub_email:
+            checks["pubsub"] = pubsub
         answers: dict[str, str] = {}
         for name, check in checks.items():
             try:
                 await check()
             except RelayError as error:
                 answers[name] = error.code
+                if isinstance(error, SettingsError):
+                    log.error("%s", error)  # noqa: TRY400 - the message says which setting
             else:
                 answers[name] = "ok"
         return answers
+
+    def check_pubsub(self) -> None:
+        """Raise SettingsError when Pub/Sub is set up so that no message of it could be taken."""
+        if self.settings.pubsub_audience or self.settings.pubsub_email:
+            from relay.inbound.pubsub import check_settings
+
+            check_settings(self.settings)
 
     async def _row_gone(self, table: str, guid: str) -> bool:
         from relay.dataverse import quoting
@@ -332,7 +346,12 @@ def get_relay() -> Relay:
         named = os.environ.get("AzureWebJobsScriptRoot")  # noqa: SIM112 - the host's own spelling
         root = Path(named) if named else Path(__file__).resolve().parent.parent
         settings = settings.model_copy(update={"maps": root / settings.maps})
-    return Relay(settings)
+    relay = Relay(settings)
+    try:
+        relay.check_pubsub()
+    except SettingsError as error:  # the other ways in go on without it
+        log.error("%s", error)  # noqa: TRY400 - the message says which setting
+    return relay
 
 
 async def fresh_relay() -> Relay:

@@ -21,7 +21,7 @@ _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, None: 1}
 def _duration(value: object) -> object:
     """Read `30`, `30s`, `5m`, `24h` or `7d`; anything else is left to pydantic (ISO 8601)."""
     if isinstance(value, str) and (match := _DURATION.fullmatch(value.strip())):
-        return timedelta(seconds=float(match[1]) * _UNITS[match[2]])
+        return timedelta(seconds=min(float(match[1]) * _UNITS[match[2]], timedelta.max.total_seconds() / 2))
     return value
 
 
@@ -35,7 +35,10 @@ def read_blob_source(value: str) -> str:
     return "event-grid" if word == "eventgrid" else word
 
 
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
+_LONGEST = timedelta(days=36500)
+"""Nothing lasts longer: a time that much before now must be one."""
+
+Duration = Annotated[timedelta, BeforeValidator(_duration), Field(ge=timedelta(0), le=_LONGEST)]
 
 
 class Settings(BaseSettings):
@@ -110,7 +113,7 @@ class Settings(BaseSettings):
     resume_after: Duration = Field(
         timedelta(minutes=5), description="When a synchronous request that never ended is taken up by the worker"
     )
-    retention_days: int = Field(30, ge=1, description="Days that outcomes and dead letters are kept")
+    retention_days: int = Field(30, ge=1, le=_LONGEST.days, description="Days that outcomes and dead letters are kept")
     blob_source: Annotated[Literal["polling", "event-grid"], BeforeValidator(read_blob_source)] = Field(
         "polling", description="What announces blobs: polling, or Event Grid (Flex Consumption)"
     )

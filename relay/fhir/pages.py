@@ -101,9 +101,12 @@ def next_address(links: Any, kind: str) -> str:
 
 
 def instant(value: object) -> datetime | None:
-    """Read an instant; None for what has no time zone or is none."""
+    """Read an instant, in UTC; None for what has no time zone, is none, or lies outside of what UTC can say.
+
+    .NET's `DateTime.MinValue`, a word for no time, is such a one east of Greenwich.
+    """
     try:
         at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
+        return at.astimezone(UTC) if at is not None and at.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return at if at is not None and at.tzinfo is not None else None

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from relay.errors import Failed, Refused
 from relay.fhir.client import FhirClient
 from relay.inbound.change import Change
-from relay.inbound.heard import Heard, key_of
+from relay.inbound.heard import MOST, Heard, key_of
 from relay.inbound.notifications import SOURCE, read_notification
 from relay.mapping.load import MapSet
 from relay.settings import Settings
@@ -73,7 +73,7 @@ class Searcher:
     async def find(self, wanted: CatchUp) -> AsyncIterator[list[Change]]:
         """Yield changes, a page at a time; the watermark is set behind the last of them, once all were taken.
 
-        Raises Transient while the server is away or busy, Failed when it refuses the search.
+        Raises Transient while the server is away or busy, Failed in the end when it refused the search of a type.
         """
         if wanted.last:
             since = datetime.fromisoformat(wanted.since)
@@ -83,10 +83,17 @@ class Searcher:
                 yield told
                 return
         maps = self._maps()
+        refused: Failed | None = None
         for kind in wanted.types or sorted(each.resource for each in maps):
-            if maps.for_resource(kind) is not None:
+            if maps.for_resource(kind) is None:
+                continue
+            try:
                 async for changes in self._changed(wanted, kind):
                     yield changes
+            except Failed as error:  # the other types are there to be searched all the same
+                refused = refused or error
+        if refused is not None:
+            raise refused
 
     async def _changed(self, wanted: CatchUp, kind: str) -> AsyncIterator[list[Change]]:
         """Yield the changes of one type; each has a watermark of its own, for one may be searched long after another."""
@@ -97,7 +104,7 @@ class Searcher:
         else:
             due = datetime.fromisoformat(wanted.due) if wanted.due else self._now()
             since = upto - OVERLAP if upto else due - LOOK_BACK
-        newest = upto
+        newest, begun = upto, self._now()
         async for page in self._fhir().updated(kind, since):
             yield [
                 Change(SOURCE, kind, each.id, each.version or None, "unknown", each.text.encode() or None)
@@ -105,12 +112,12 @@ class Searcher:
             ]
             newest = max(filter(None, (newest, page.newest)), default=None)
         if not wanted.since and newest is not None:
-            # A time in the future would hide what comes before it.
-            await self._heard.put_searched(watermark, min(newest, self._now()))
+            # A time in the future would hide what comes before it, and one of a late page what the first ones lack.
+            await self._heard.put_searched(watermark, min(newest, begun))
 
     async def _events(self, wanted: CatchUp) -> list[Change] | None:
-        """Ask the Subscription for the events; None when it does not tell all of them, so that a search must."""
-        if not wanted.subscription:
+        """Ask the Subscription for the events; None when they are too many, or it does not tell all of them: a search must."""
+        if not wanted.subscription or wanted.last - wanted.first >= MOST:
             return None
         try:
             answer = await self._fhir().events(wanted.subscription, wanted.first, wanted.last)

@@ -169,12 +169,10 @@ class FileRun:
                 return True
             first = (progress.waiting[str(min(wanted))], min(wanted))
         bounds = Bounds(*progress.bounds)
-        async for window in windows_from(self._read, Place(*first), bounds, max_ratio=self._settings.max_ratio):
-            lines = window.lines
+        limits = {"max_ratio": self._settings.max_ratio, "max_lines": self._settings.max_lines}
+        async for window in windows_from(self._read, Place(*first), bounds, **limits):
             if self.moved and self._now() >= until:
                 return False
-            if lines[-1].number > self._settings.max_lines:
-                raise Refused(f"more than {self._settings.max_lines} lines", code="too-many-lines", status=413)
             if not progress.round:
                 await self._first(window)
             elif str(window.start.line) in progress.waiting:
@@ -211,7 +209,10 @@ class FileRun:
         if left != list(failed.values()):
             await self._tell(window, left)
             await self._save()
-            await self._store.delete_blob(OUTCOMES, before)
+            if (
+                before not in self._progress.parts.values()
+            ):  # of a pass that was cut off here it is what tells of it now
+                await self._store.delete_blob(OUTCOMES, before)
 
     async def _carried(self, lines: Iterable[Line]) -> list[dict[str, Any]]:
         """Carry lines out as a bundle; return each as an outcome has it, `line` for `index`."""

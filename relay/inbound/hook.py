@@ -138,9 +138,13 @@ def _last(told: Notification) -> int | None:
 
 
 def _gap(told: Notification, head: Head | None) -> tuple[int, int] | None:
-    """Return the first and last number of events that were told of neither before nor now."""
+    """Return the first and last number of events that were told of neither before nor now; some between may be."""
     last = _last(told)
     if head is None or last is None:
         return None
-    first_told = min(told.events, default=last + 1)
-    return (head.last + 1, first_told - 1) if first_told - 1 > head.last else None
+    first, now = head.last + 1, set(told.events)
+    while first in now:
+        first += 1
+    while last in now:
+        last -= 1
+    return (first, last) if first <= last else None

@@ -58,20 +58,24 @@ class Bounds:
     line_bytes: int
 
 
-async def windows_from(read: ReadAt, place: Place, bounds: Bounds, *, max_ratio: int) -> AsyncIterator[Window]:
+async def windows_from(
+    read: ReadAt, place: Place, bounds: Bounds, *, max_ratio: int, max_lines: int
+) -> AsyncIterator[Window]:
     """Yield the windows of a file from a place on; gzip is known by its first bytes.
 
     Raises Refused: `encoding` or `truncated` for what is no whole gzip, `ratio` 413 for what inflates by more than
-    `max_ratio`. The windows before it have been yielded then.
+    `max_ratio`, `too-many-lines` 413 for more than `max_lines`, blank ones too. The windows before it have been yielded then.
     """
     if (await read(0, len(_GZIP_MAGIC))) == _GZIP_MAGIC:
         chunks = _from(_inflated(_chunks(read, 0), max_ratio), place.offset)
     else:
         chunks = _chunks(read, place.offset)
-    cutter = _Cutter(place, bounds)
+    cutter = _Cutter(place, bounds, max_lines)
     async for chunk in chunks:
         for window in cutter.take(chunk):
             yield window
+        if cutter.too_many:
+            raise Refused(f"more than {max_lines} lines", code="too-many-lines", status=413)
     for window in cutter.end():
         yield window
 
@@ -79,7 +83,9 @@ async def windows_from(read: ReadAt, place: Place, bounds: Bounds, *, max_ratio:
 class _Cutter:
     """Cuts what comes into lines, and lines into windows."""
 
-    def __init__(self, place: Place, bounds: Bounds) -> None:
+    def __init__(self, place: Place, bounds: Bounds, max_lines: int) -> None:
+        self.too_many = False
+        self._max_lines = max_lines
         self._bounds = bounds
         self._start = self._place = place
         self._lines: list[Line] = []
@@ -90,10 +96,13 @@ class _Cutter:
     def take(self, chunk: bytes) -> list[Window]:
         found: list[Window] = []
         at = 0
-        while (end := chunk.find(b"\n", at)) >= 0:
+        while self._place.line < self._max_lines and (end := chunk.find(b"\n", at)) >= 0:
             self._more(chunk[at:end])
             found += self._line(ended=1)
             at = end + 1
+        if self._place.line >= self._max_lines and at < len(chunk):
+            self.too_many = True
+            return [*found, *self._window()]
         self._more(chunk[at:])
         return found
 

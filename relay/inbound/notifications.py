@@ -22,6 +22,7 @@ from typing import Any, Literal, cast, get_args
 
 from relay.errors import Refused
 from relay.fhir.answers import FHIR_ID
+from relay.fhir.pages import instant
 from relay.inbound.change import Change, Op
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.intake import read_bundle
@@ -71,6 +72,7 @@ def read_notification(
 
     Raises Refused: what `read_bundle` raises, `bad-path` for a path that is none of these or names another resource
     than the body, `no-body` for a PUT of nothing, `not-a-notification` for a status that cannot be read,
+    `too-many-entries` 413 for one of more events than a bundle may have entries,
     `foreign-reference` when all that is told of is on another server than RELAY_FHIR_URL.
     """
     address, types = _read_path(path)
@@ -91,7 +93,7 @@ def read_notification(
     status = incoming.entries[0] if incoming.entries else None
     if status is None or status.skip != "subscription-status":
         return Notification("event-notification", tuple(reader.entries(incoming.entries)), bundle=True)
-    return reader.notification(_status(status.resource or {}), types)
+    return reader.notification(_status(status.resource or {}, limits.max_entries), types)
 
 
 def _read_path(path: str) -> tuple[tuple[str, str] | None, tuple[str, ...]]:
@@ -181,14 +183,25 @@ class _Reader:
         return self._told(entry, op)
 
     def _told(self, entry: Entry, op: Op) -> Change:
-        """Return the change with its body; what has a problem, such as a part or two versions of one age, is no body."""
+        """Return the change with its body.
+
+        What has a problem, such as a part or two versions of one age, is no body; nor is what names neither its
+        version nor when it was written, so that it could not be told from a newer one, or what another server calls its own.
+        """
         if entry.key is None:
             raise Refused("what was sent is no resource that can be told apart", code="not-a-resource")
         meta = (entry.resource or {}).get("meta")
         version = meta.get("versionId") if isinstance(meta, dict) else None
         legal = version if isinstance(version, str) and FHIR_ID.fullmatch(version) else None
-        body = None if entry.problem is not None else self._bodies.text(entry).encode()
-        return Change(SOURCE, *entry.key, legal, op, body)
+        dated = legal is not None or (isinstance(meta, dict) and instant(meta.get("lastUpdated")) is not None)
+        usable = entry.problem is None and dated and not self._is_foreign(entry)
+        return Change(SOURCE, *entry.key, legal, op, self._bodies.text(entry).encode() if usable else None)
+
+    def _is_foreign(self, entry: Entry) -> bool:
+        """Tell whether an entry's fullUrl is an address, and not one of its resource on our server."""
+        meant = self._resolve({"reference": entry.full_url})
+        address = entry.full_url.lower().startswith(("http://", "https://"))
+        return address and not (isinstance(meant, ByFhirId) and (meant.type, meant.id) == entry.key)
 
     def _named(self, reference: str, op: Op) -> Change:
         meant = self._resolve({"reference": reference})
@@ -211,13 +224,18 @@ def _address(entry: Entry) -> str:
     return entry.url if _ADDRESS.fullmatch(entry.url) or not entry.full_url else entry.full_url
 
 
-def _status(resource: Mapping[str, Any]) -> _Status:
-    """Read a SubscriptionStatus, or the Parameters that stand for it in R4; raises Refused `not-a-notification`."""
+def _status(resource: Mapping[str, Any], most: int) -> _Status:
+    """Read a SubscriptionStatus, or the Parameters that stand for it in R4.
+
+    Raises Refused: `not-a-notification`, or `too-many-entries` for more than `most` events: each may cost a read.
+    """
     said = _of_parameters(resource) if resource.get("resourceType") == "Parameters" else resource
     kind, listed = said.get("type"), said.get("notificationEvent")
     if kind not in _KINDS:
         raise Refused(f"the status has no known type (valid: {', '.join(_KINDS)})", code="not-a-notification")
     events = [each for each in listed if isinstance(each, Mapping)] if isinstance(listed, list) else []
+    if len(events) > most:
+        raise Refused(f"{len(events)} events are more than {most}", code="too-many-entries", status=413)
     numbers = [_number(each.get("eventNumber")) for each in events]
     return _Status(
         cast("Kind", kind),
@@ -225,7 +243,7 @@ def _status(resource: Mapping[str, Any]) -> _Status:
         _number(said.get("eventsSinceSubscriptionStart")),
         tuple(number for number in numbers if number is not None),
         tuple(focus for each in events if (focus := _reference(each.get("focus")))),
-        min((at for each in events if (at := _instant(each.get("timestamp")))), default=None),
+        min((at for each in events if (at := instant(each.get("timestamp")))), default=None),
     )
 
 
@@ -242,7 +260,7 @@ def _of_parameters(resource: Mapping[str, Any]) -> dict[str, Any]:
     for name, parameter in _named(resource.get("parameter")):
         if name == "notificationEvent":
             event = {part: _value(value) for part, value in _named(parameter.get("part"))}
-            said[name] = [*said.get(name, []), event]
+            said.setdefault(name, []).append(event)
         else:
             said[name] = _value(parameter)
     return said
@@ -261,14 +279,6 @@ def _value(parameter: Mapping[str, Any]) -> Any:
 def _reference(value: object) -> str:
     reference = value.get("reference") if isinstance(value, Mapping) else None
     return reference if isinstance(reference, str) else ""
-
-
-def _instant(value: object) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return at if at is not None and at.tzinfo is not None else None
 
 
 def _number(value: object) -> int | None:

@@ -44,10 +44,11 @@ log = logging.getLogger(__name__)
 class Watermark:
     """How far the server was read: everything up to `since`, and of the pass under way all but the `pages` that are left.
 
-    `latest` is the newest time of this pass, `seen` has by resource (a keyed hash) the newest time that was taken, and the versions that were taken last.
+    `begun` is when this pass began, by our clock, `latest` is the newest time of it, `seen` has by resource (a keyed hash) the newest time that was taken, and the versions that were taken last.
     """
 
     since: str
+    begun: str = ""
     latest: str = ""
     pages: list[str] = field(default_factory=list)
     searched: bool = False
@@ -94,7 +95,8 @@ class Poller:
         self._listed.clear()
         taken = 0
         may_begin_anew = bool(mark.pages)  # a link of a page that was just read is no old one
-        mark.pages = mark.pages or self._first_pages(mark)
+        if not mark.pages:
+            mark.begun, mark.pages = _text(self._now()), self._first_pages(mark)
         first = not mark.latest
         while mark.pages:
             page = await self._page(mark, may_begin_anew=may_begin_anew)
@@ -172,9 +174,12 @@ class Poller:
         return change.bare
 
     def _advance(self, mark: Watermark) -> None:
-        """Move the watermark to the newest time that was read, but never beyond now: a time in the future would hide what comes before it."""
-        now = _text(self._now())
-        mark.since = max(mark.since, min(mark.latest or mark.since, now))
+        """Move the watermark to the newest time that was read, but never beyond the begin of the pass.
+
+        A time in the future would hide what comes before it, and one of a late page what was changed after the first ones
+        were read: one pass may take several runs.
+        """
+        mark.since = max(mark.since, min(mark.latest or mark.since, mark.begun or mark.since))
         mark.latest = ""
         oldest = _text(datetime.fromisoformat(mark.since) - self._overlap)
         # What has no time is known for as long as it is listed.

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from relay.auth import need_google
-from relay.errors import Refused, Transient
+from relay.errors import Refused, SettingsError, Transient
 from relay.inbound.change import Change, Op
 from relay.inbound.limits import parse
 from relay.inbound.outcome import operation_outcome
@@ -36,6 +36,7 @@ _OPS: Mapping[str, Op] = {
     "DeleteResource": "delete",
 }
 _NAME = re.compile(r"(projects/.+/fhirStores/[^/]+)/fhir/([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/.+)?")
+_STORE = re.compile(r".*/projects/.+/fhirStores/[^/]+/fhir/?")
 _BEARER = re.compile(r"[Bb]earer +([A-Za-z0-9_\-=]+\.[A-Za-z0-9_\-=]+\.[A-Za-z0-9_\-=]+)")
 _MAX_AGE = re.compile(r"max-age=(\d{1,6})")
 _SKEW: Final = 30  # seconds by which the clocks may differ
@@ -44,7 +45,19 @@ _AGAIN: Final = 60.0
 """Seconds between two looks for a key that is not there: anybody can send tokens of made-up keys."""
 _TIMEOUT: Final = 10.0
 
+_HALF: Final = "RELAY_PUBSUB_AUDIENCE and RELAY_PUBSUB_EMAIL are not both set: nobody may push"
+
 log = logging.getLogger(__name__)
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise SettingsError when with these settings no message could ever be taken."""
+    if not settings.pubsub_audience or not settings.pubsub_email:
+        raise SettingsError(_HALF)
+    need_google("RELAY_PUBSUB_AUDIENCE")
+    if not _STORE.fullmatch(urlsplit(settings.fhir_url).path):
+        message = "RELAY_FHIR_URL names no FHIR store (…/projects/…/fhirStores/<name>/fhir): every message would be passed over"
+        raise SettingsError(message)
 
 
 class Certificates:
@@ -93,8 +106,8 @@ class PubSub:
         """Answer 202 once the change is kept, 200 for one of another store or of a type without a map.
 
         400 and 413 for what is no such message; 401 without a valid token of Google, 403 for a valid one of another
-        audience or account, and for every one while the settings are not there; 503 when Google's certificates or
-        the store are away. Pub/Sub sends again whatever is not answered 2xx.
+        audience or account, and for every one while the settings are not there; 503 when Google's certificates, the
+        store or the package google-auth are away. Pub/Sub sends again whatever is not answered 2xx.
         """
         try:
             await self._check(authorization)
@@ -105,14 +118,16 @@ class PubSub:
         except Transient as away:
             log.warning("a Pub/Sub message is put off: %s", away.code)
             return Reply(503, operation_outcome(away, 503), retry_after=30)
+        except SettingsError as wrong:
+            log.error("a Pub/Sub message is put off: %s", wrong)  # noqa: TRY400 - a trace would say no more
+            return Reply(503, operation_outcome(wrong, 503), retry_after=30)
         return Reply(200) if change is None else await self._inbound.changes([change])
 
     async def _check(self, authorization: str) -> None:
         audience, email = self._settings.pubsub_audience, self._settings.pubsub_email
         if not audience or not email:
-            log.error("Pub/Sub pushes, but RELAY_PUBSUB_AUDIENCE and RELAY_PUBSUB_EMAIL are not both set")
-            message = "RELAY_PUBSUB_AUDIENCE and RELAY_PUBSUB_EMAIL are not both set: nobody may push"
-            raise Refused(message, code="pubsub-not-set-up", status=403)
+            log.error("Pub/Sub pushes, but %s", _HALF)
+            raise Refused(_HALF, code="pubsub-not-set-up", status=403)
         need_google("RELAY_PUBSUB_AUDIENCE")
         claims = await self._claims(authorization.strip())
         if claims.get("iss") not in _ISSUERS:
@@ -137,7 +152,7 @@ class PubSub:
                 raise Refused("the token is not signed as Google signs", code="invalid-token", status=401)
             certificates = await self._certificates.knowing(key_id)
             claims: Mapping[str, Any] = jwt.decode(match[1], certs=certificates, clock_skew_in_seconds=_SKEW)
-        except (GoogleAuthError, ValueError, TypeError, AttributeError):
+        except (GoogleAuthError, ValueError, TypeError, AttributeError, RecursionError):
             claims = {}
         if not claims:  # raised out here because Google's error holds the claims
             raise Refused("the token is not valid, or not any more", code="invalid-token", status=401)

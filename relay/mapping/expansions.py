@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
@@ -43,7 +43,7 @@ class Expand(Line[ExpandShape]):
     def write(self, item: Any, into: Building) -> None:
         """Write the children; the items of a wrong array are reported together."""
         element = self.expansion.element
-        array = item.get(element)
+        array = item.get(element) if isinstance(item, Mapping) else None  # an item of an array may be anything
         if array is None:
             return
         if not isinstance(array, list):

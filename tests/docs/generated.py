@@ -35,7 +35,8 @@ def settings_page() -> str:
         "Written by `python tests/docs/generated.py` from `relay/settings.py`; do not edit.",
         "",
         "Each setting is an environment variable, which in Azure is an app setting of the Function App. Names are not",
-        "case-sensitive. A duration is a number with `ms`, `s`, `m`, `h` or `d` (a bare number is seconds), or ISO 8601. A value",
+        "case-sensitive. A duration is a number with `ms`, `s`, `m`, `h` or `d` (a bare number is seconds), or ISO 8601, of at most",
+        "100 years. A value",
         "that does not fit stops the app at its first use with an error that names the setting and not its value. An empty",
         "default means that nothing is set. Secrets are better given as Key Vault references.",
         "",
@@ -76,7 +77,7 @@ def _type(field: FieldInfo) -> str:
         Path: "path",
         SecretStr: "secret",
     }
-    limits = [f"at least {each.ge}" for each in field.metadata if getattr(each, "ge", None) is not None]
+    limits = [f"at least {each.ge}" for each in field.metadata if isinstance(getattr(each, "ge", None), int)]
     limits += ["not empty" for each in field.metadata if getattr(each, "min_length", None)]
     return ", ".join([names[kind], *limits])
 

@@ -28,7 +28,8 @@ def reader(data: bytes, asked: list[int] | None = None) -> ReadAt:
 
 
 async def cut(data: bytes, place: Place = Place(), bounds: Bounds = BOUNDS, max_ratio: int = 100) -> list[Window]:  # noqa: B008 - a frozen value
-    return [window async for window in windows_from(reader(data), place, bounds, max_ratio=max_ratio)]
+    windows = windows_from(reader(data), place, bounds, max_ratio=max_ratio, max_lines=1000)
+    return [window async for window in windows]
 
 
 LINES = st.lists(st.binary(max_size=16).map(lambda each: each.replace(b"\n", b"")), max_size=12)
@@ -68,7 +69,7 @@ async def test_a_plain_file_is_read_from_the_place_on() -> None:
     """What is done of a plain file is not read again."""
     asked: list[int] = []
     data = b"aaaa\nbbbb\ncccc\ndddd\n"
-    found = [w async for w in windows_from(reader(data, asked), Place(15, 3), BOUNDS, max_ratio=1)]
+    found = [w async for w in windows_from(reader(data, asked), Place(15, 3), BOUNDS, max_ratio=1, max_lines=4)]
     assert [line for window in found for line in window.lines] == [Line(4, b"dddd")]
     assert asked == [0, 15, 20]
 
@@ -92,12 +93,46 @@ async def test_a_byte_order_mark_begins_a_file_only() -> None:
 )
 async def test_a_damaged_gzip_is_refused_after_what_could_be_read(data: bytes, code: str, before: int) -> None:
     """The windows before the damage are there; then a stable code says what is wrong."""
-    windows = windows_from(reader(data), Place(), BOUNDS, max_ratio=100)
+    windows = windows_from(reader(data), Place(), BOUNDS, max_ratio=100, max_lines=1000)
     for _ in range(before):
         await anext(windows)
     with pytest.raises(Refused) as refused:
         await anext(windows)
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("data", "numbers"),
+    [
+        (b"a\nb\nc\nd\ne\nf\n", [1, 2, 3, 4]),
+        (b"a\nb\nc\nd\ne", [1, 2, 3, 4]),
+        (b"a\n\nb\n\n\nc\n", [1, 3]),
+        (b"\n" * 100, []),
+    ],
+)
+async def test_too_many_lines_are_refused_after_those_before(
+    data: bytes, numbers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blank lines count too: no more is read of a file of nothing else than may be in one."""
+    asked: list[int] = []
+    windows = windows_from(reader(data * 2**10, asked), Place(), BOUNDS, max_ratio=100, max_lines=4)
+    monkeypatch.setattr(lines_module, "READ", 16)
+    found: list[int] = []
+
+    async def find() -> None:
+        async for window in windows:
+            found.extend(line.number for line in window.lines)
+
+    with pytest.raises(Refused) as refused:
+        await find()
+    assert (found, refused.value.code, refused.value.status) == (numbers, "too-many-lines", 413)
+    assert len(asked) <= 3
+
+
+async def test_as_many_lines_as_may_be_are_taken() -> None:
+    """The line end of the last line begins no further one."""
+    data = b"a\nb\nc\nd\n"
+    assert [w async for w in windows_from(reader(data), Place(), BOUNDS, max_ratio=1, max_lines=4)] == await cut(data)
 
 
 async def test_members_and_padding_of_gzip_are_one_file() -> None:

@@ -139,6 +139,43 @@ def test_two_bodies_of_which_neither_is_the_newer() -> None:
     assert told(found) == [("Patient/p1", "unknown", False)] * 2
 
 
+@pytest.mark.parametrize(
+    ("meta", "whole"),
+    [
+        ({}, False),
+        ({"versionId": "a b", "lastUpdated": "yesterday"}, False),
+        ({"lastUpdated": "2026-06-01T12:00:00"}, False),
+        ({"lastUpdated": "2026-06-01T12:00:00Z"}, True),
+        ({"versionId": "1"}, True),
+    ],
+)
+def test_a_body_of_no_known_age_is_no_body(meta: dict[str, str], whole: bool) -> None:
+    """Notifications overtake each other: what could be older than what the row has, unseen, is read."""
+    for resource in ({"resourceType": "Patient", "id": "p1", "meta": meta}, {"resourceType": "Patient", "id": "p1"}):
+        assert told(read(resource, method="PUT")) == [("Patient/p1", "update", whole and "meta" in resource)]
+
+
+@pytest.mark.parametrize(
+    ("full_url", "whole"),
+    [
+        ("", True),
+        ("Patient/p1", True),
+        ("urn:uuid:1599eb66-431a-447c-a3de-6897fe9ae9a1", True),
+        ("https://example.org/fhir/Patient/p1", True),
+        ("https://example.org/fhir/Patient/p1/_history/1", True),
+        ("https://example.org/fhir/Patient/p2", False),
+        ("https://other.example/fhir/Patient/p1", False),
+        ("HTTPS://other.example/fhir/Patient/p1", False),
+    ],
+)
+def test_a_body_of_another_server_is_no_body(full_url: str, whole: bool) -> None:
+    """An id means another patient on another server: ours is read, whatever that one says of its own."""
+    resource = {"resourceType": "Patient", "id": "p1", "meta": {"versionId": "1"}}
+    entry = {"fullUrl": full_url, "resource": resource, "request": {"method": "PUT", "url": "Patient/p1"}}
+    bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+    assert told(read(bundle)) == [("Patient/p1", "update", whole)]
+
+
 def test_another_server_is_never_followed() -> None:
     """A reference to another server than RELAY_FHIR_URL names nothing here; alone it is refused, beside others left out."""
     assert refusal("r5_another_server") == "foreign-reference"
@@ -236,3 +273,27 @@ def test_whatever_is_sent_is_read_or_refused(kind: str, parts: list[Any], events
     except Refused:
         return
     assert found.kind in ("event-notification", "heartbeat")
+
+
+@pytest.mark.parametrize("wrapped", [True, False], ids=["r4", "r5"])
+def test_a_notification_tells_of_no_more_than_a_bundle_may_hold(wrapped: bool) -> None:
+    """What is in focus is limited as entries are: each costs a read, and to list them must cost no more than they are many."""
+    events = [{"focus": {"reference": f"Patient/{number}"}} for number in range(4)]
+    part = [[{"name": "focus", "valueReference": each["focus"]}] for each in events]
+    parameter = [{"name": "notification-event", "part": each} for each in part]
+    status: dict[str, Any] = (
+        {"resourceType": "Parameters", "parameter": [{"name": "type", "valueCode": "event-notification"}, *parameter]}
+        if wrapped
+        else {"resourceType": "SubscriptionStatus", "type": "event-notification", "notificationEvent": events}
+    )
+    bundle = {"resourceType": "Bundle", "type": "history" if wrapped else "subscription-notification"}
+    body = json.dumps({**bundle, "entry": [{"resource": status}]}).encode()
+
+    def read_with(most: int) -> int:
+        limits = LIMITS.model_copy(update={"max_entries": most})
+        return len(read_notification("POST", "", body, content_type="", content_encoding="", limits=limits).changes)
+
+    assert read_with(4) == 4
+    with pytest.raises(Refused) as refused:
+        read_with(3)
+    assert (refused.value.code, refused.value.status) == ("too-many-entries", 413)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -218,7 +219,11 @@ async def test_a_long_file_gives_its_place_to_others(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "code", "done"),
-    [({"max_lines": 2}, "too-many-lines", 2), ({"max_file_bytes": 10}, "too-large", 0)],
+    [
+        ({"max_lines": 2}, "too-many-lines", 2),
+        ({"max_lines": 3}, "too-many-lines", 3),
+        ({"max_file_bytes": 10}, "too-large", 0),
+    ],
 )
 async def test_a_file_beyond_a_limit_is_refused_and_says_so(
     tmp_path: Path, limits: dict[str, int], code: str, done: int
@@ -242,6 +247,51 @@ async def test_a_line_beyond_its_limit_fails_alone(tmp_path: Path) -> None:
         await it.settle()
         outcome = await left(it, "p.ndjson")
         assert (outcome["codes"], outcome["lines"]["created"]) == ({"line-too-long": 1}, 1)
+
+
+async def test_an_item_of_another_shape_stops_no_file(tmp_path: Path) -> None:
+    """A line with something else in an array of objects, below which rows would stand, fails alone."""
+    team = {"resourceType": "CareTeam", "id": "t1", "status": "active", "participant": ["x", 7, ["y"], {"role": ["z"]}]}
+    async with world(tmp_path) as it:
+        await it.put(PATIENTS[0])
+        await it.relay.inbound.drop("p.ndjson", ndjson(team, PATIENTS[0]))
+        await it.settle()
+        outcome = await left(it, "p.ndjson")
+        assert (outcome["lines"]["created"], outcome["lines"]["failed"]) == (1, 1)
+        assert "invalid-element" in outcome["codes"]
+
+
+async def test_a_store_that_is_away_after_a_window_was_told_anew_loses_no_waiting_line(tmp_path: Path) -> None:
+    """The blob that tells of a window now is not deleted for the one that told of it before, though both are of one pass."""
+    people = [patient(f"p{number}", identifiers=1) for number in range(3)]
+    visits = [encounter(f"e{number}", subject=f"Patient/p{number}") for number in range(3)]
+
+    async with world(tmp_path) as it:
+        await it.put(*people, *visits)
+        await it.relay.inbound.drop("e.ndjson", ndjson(*visits))
+        await it.work()
+        await it.post(people[0])
+        delete, struck = it.store.delete_blob, []
+
+        async def away_once(container: str, name: str) -> None:
+            if container == "bundles-outcome" and not struck:
+                struck.append(name)
+                await it.post(people[1])
+                raise StoreUnavailable("away")
+            await delete(container, name)
+
+        it.store.delete_blob = away_once  # type: ignore[method-assign]
+        while not struck:
+            it.clock.advance(timedelta(seconds=10))
+            with suppress(StoreUnavailable):
+                await it.work()
+        it.clock.advance(timedelta(minutes=1))
+        await it.work()
+        await it.post(people[2])
+        it.clock.advance(timedelta(minutes=11))
+        await it.settle()
+        assert (await left(it, "e.ndjson"))["lines"]["created"] == 3
+        assert len(await it.rows("msemr_encounters")) == 3
 
 
 async def test_announced_again_while_it_is_in_work_it_stays_one_job(tmp_path: Path) -> None:

@@ -339,3 +339,42 @@ async def test_a_page_that_is_its_own_next_is_told(tmp_path: Path) -> None:
         Instead(it, lambda _: httpx.Response(200, json={"resourceType": "Bundle", "link": link}))
         with pytest.raises(Transient, match="the page itself"):
             await poll(it)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_long_pass_hides_nothing_of_what_it_searched_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What changes of one type while the pages of another are left for later runs is taken by the next pass."""
+    monkeypatch.setattr(poll_module, "RUN", timedelta(0))
+    async with world(tmp_path) as it:
+        on_clock(it)
+        await poll(it)
+        later(it, minutes=1)
+        await it.put(encounter(), *(patient(f"p{number}") for number in range(3)))
+        Instead(it, no_history)
+        it.relay.poller._types = lambda: ["Encounter", "Patient"]
+        assert await poll(it) == 1, "of the first type, whose pages are read"
+        later(it, minutes=1)
+        await it.put(encounter("while"))
+        later(it, minutes=20)
+        await it.put(patient("last"))
+        taken = 0
+        for _ in range(8):
+            later(it, minutes=1)
+            taken += await poll(it)
+        assert taken == 5
+        await it.settle()
+        assert (await it.read("Encounter", "while"))["identifier"][-1]["system"] == URN.format("encounter")
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+async def test_a_time_that_utc_cannot_hold_is_none(tmp_path: Path, time: str) -> None:
+    """What some systems write for no time at all does not end polling: the resource is taken, and once."""
+    async with world(tmp_path) as it:
+        on_clock(it)
+        await poll(it)
+        meta = {"versionId": "1", "lastUpdated": time}
+        entry = {"resource": {"resourceType": "Patient", "id": "p1", "meta": meta}}
+        Instead(it, lambda _: httpx.Response(200, json={"resourceType": "Bundle", "entry": [entry]}))
+        assert [await poll(it), await poll(it)] == [1, 0]

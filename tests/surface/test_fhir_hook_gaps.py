@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from surface_kit import FHIR_JSON, Flaky, Surface, surface
 
 from devstack.control import Fault
+from relay.fhir.pages import Page
 from support.samples import encounter, organization, patient
 
 SEARCH = r"\?_lastUpdated="
@@ -394,6 +396,65 @@ async def test_an_event_without_its_resource_is_searched_for(tmp_path: Path, foc
             assert await tell(it, notification(number, f"Patient/p{number}")) == 202
         await it.settle()
         assert ids(it) == ["lost", "p1", "p2", "p4"]
+
+
+@pytest.mark.parametrize("events", [(6,), (6, 9), (3, 9)], ids=["count", "between", "late"])
+async def test_what_a_notification_leaves_out_itself_is_searched_for(tmp_path: Path, events: tuple[int, ...]) -> None:
+    """Numbers between the events that it tells of, or up to its count behind them, are a gap as those before it are."""
+    async with surface(tmp_path) as it:
+        await it.put(*(patient(each) for each in ("p5", "told", "lost")))
+        assert await tell(it, notification(5, "Patient/p5")) == 202
+        bundle = json.loads(notification(events[0], "Patient/told", total=9))
+        told = [{"eventNumber": str(number), "focus": {"reference": "Patient/told"}} for number in events]
+        bundle["entry"][0]["resource"]["notificationEvent"] = told
+        assert await tell(it, json.dumps(bundle).encode()) == 202
+        await it.settle()
+        assert ids(it) == ["lost", "p5", "told"]
+
+
+async def test_a_gap_too_large_to_be_told_is_searched_for(tmp_path: Path) -> None:
+    """Where a count jumps, by mistake or malice, nobody is asked for so many events, nor are their numbers held."""
+    async with surface(tmp_path) as it:
+        await it.put(patient(), patient("lost"))
+        it.fhir.faults.append(Fault(path=r"\$events", status=200, body=json.loads(notification(2, "Patient/p1"))))
+        assert await tell(it, notification(1, "Patient/p1")) == 202
+        assert await tell(it, notification(0, kind="heartbeat", total=200_000)) == 200
+        await it.settle()
+        assert ids(it) == ["lost", "p1"]
+        assert [each["path"] for each in it.fhir.calls if "$events" in each["path"]] == []
+
+
+async def test_a_late_page_moves_the_watermark_past_nothing(tmp_path: Path) -> None:
+    """What changed after the first page was read, and is newer on the last one, is within what the next search asks for."""
+    async with surface(tmp_path) as it:
+        asked: list[datetime] = []
+
+        async def updated(_kind: str, since: datetime) -> AsyncIterator[Page]:
+            asked.append(since)
+            yield Page((), it.clock() - timedelta(minutes=1), "")
+            it.clock.advance(timedelta(minutes=30))
+            yield Page((), it.clock(), "")
+
+        it.relay.fhir.updated = updated
+        begun = []
+        for _ in range(2):
+            assert await tell(it, b"", "/Patient") == 202
+            it.clock.advance(timedelta(seconds=10))
+            begun.append(it.clock())
+            await it.due()
+        assert asked[1] <= begun[0]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+async def test_a_type_whose_search_is_refused_hides_no_other(tmp_path: Path, status: int) -> None:
+    """The other types are searched all the same, and that one was refused is a dead letter."""
+    async with surface(tmp_path) as it:
+        await it.put(patient())
+        it.fhir.faults.append(Fault(path=r"/Encounter\?_lastUpdated=", status=status, times=0))
+        assert await tell(it, b"", "/Encounter,Patient") == 202
+        await it.settle()
+        assert ids(it) == ["p1"]
+        assert [each["code"] for each in await it.relay.dead_letters.list()] == [f"fhir-{status}"]
 
 
 async def test_a_busy_server_is_searched_later(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ async def test_only_the_subscriptions_own_token_is_taken(tmp_path: Path) -> None
             assert ("www-authenticate" in answer.headers) == (status == 401)
         head, claims, _ = token().split(".")
         none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT","kid":"k1"}').decode().rstrip("=")
-        for forged in (f"{none}.{claims}.", f"{none}.{claims}.AA", f"{head}.{claims}.AA"):
+        deep = base64.urlsafe_b64encode(b"[" * 9000).decode().rstrip("=")  # deeper than Python's own stack
+        for forged in (f"{none}.{claims}.", f"{none}.{claims}.AA", f"{head}.{claims}.AA", f"{deep}.{claims}.AA"):
             assert (await push(it, message("p1"), forged)).status_code == 401
         assert (await it.http.post("/api/fhir-hook/pubsub", content=message("p1"))).status_code == 401
         assert await it.kept() == []
