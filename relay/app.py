@@ -218,7 +218,7 @@ class Relay(Sides):
             settings,
             self.store,
             carrier=carrier,
-            gatherer=Gatherer(read, lambda: self.maps, settings),
+            gatherer=Gatherer(read, lambda: self.maps, settings, ordered_versions=self._ordered_versions),
             forwarder=lambda: Forwarder(self.fhir, self.store, self.settings, self.seams.now),
             searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,

@@ -43,12 +43,21 @@ class _Part:
 
 
 class Gatherer:
-    """Makes bundles of changes, with the bodies as the FHIR server has them now where none was told."""
+    """Makes bundles of changes, with the bodies as the FHIR server has them now where none was told that counts."""
 
-    def __init__(self, read: ReadMany, maps: Callable[[], MapSet], settings: Settings) -> None:
+    def __init__(
+        self,
+        read: ReadMany,
+        maps: Callable[[], MapSet],
+        settings: Settings,
+        *,
+        ordered_versions: Callable[[], Awaitable[bool]],
+    ) -> None:
+        """`ordered_versions` tells whether versions are integers that grow; asked only for bodies that were told."""
         self._read = read
         self._maps = maps
         self._settings = settings
+        self._ordered_versions = ordered_versions
 
     def mapped(self, kind: str) -> bool:
         """Tell whether a map speaks for a resource type; while the maps cannot be used, each may have one."""
@@ -60,10 +69,13 @@ class Gatherer:
     async def gather(self, changes: Sequence[Change]) -> tuple[Incoming, SentBodies | None]:
         """Read what has to be read and return entries, one a resource, and the bodies that a PUT may go by.
 
-        What was read here is whole and the server's own, so the write-back need not read it once more. Raises
-        Transient while the server is away or busy.
+        What was read here is whole and the server's own, so the write-back need not read it once more. A body that was
+        told is taken where versions tell which is the newer one: elsewhere two of one second may overtake each other,
+        so the resource is read. Raises Transient while the server is away or busy.
         """
         taken = [each for each in collapse(changes) if self.mapped(each.type)]
+        if any(each.resource is not None for each in taken) and not await self._ordered_versions():
+            taken = [each.bare if each.resource is not None else each for each in taken]
         wanted = [each.key for each in taken if each.resource is None and each.op != "delete"]
         read = dict(zip(wanted, await self._read(wanted), strict=True))
         parts = [_part(each, read.get(each.key)) for each in taken]
