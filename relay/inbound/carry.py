@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import PurePath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from relay.dataverse.client import DataverseClient
 from relay.dataverse.errors import DataverseRefusal
@@ -17,6 +17,7 @@ from relay.errors import RelayError, Transient
 from relay.fhir.links import Link, LinkResult, WriteBack
 from relay.inbound.ahead import look_ahead
 from relay.inbound.apply import Applier
+from relay.inbound.drafting import Drafter
 from relay.inbound.endings import Endings, ReadMany
 from relay.inbound.entries import Entry, Incoming
 from relay.inbound.judge import Applied, Raced
@@ -27,14 +28,11 @@ from relay.inbound.names import UNKNOWN, NamesRead
 from relay.inbound.operations import Child, Operation, Planned
 from relay.inbound.outcome import Report
 from relay.inbound.plan import PlanOptions, plan, rows_meant
-from relay.inbound.references import References
 from relay.inbound.sent import SentBodies
-from relay.inbound.validate import check
 from relay.inbound.windows import Ties, windows
 from relay.mapping.load import MapSet
-from relay.mapping.model import Draft, EntityMap, Issue
+from relay.mapping.model import Draft
 from relay.mapping.rename import tables_of
-from relay.mapping.translate import deleted, translate
 from relay.settings import Settings
 from relay.store.agreed import Agreed
 from relay.store.side_by_side import side_by_side
@@ -50,7 +48,6 @@ Nudge = Callable[[str, str], Awaitable[None]]
 
 STALE = "0x80060882"  # ConcurrencyVersionMismatch: somebody saved the row between our read and our write
 
-_NO_MAP = Issue("information", "no-map", "no map speaks for this resource type")
 _NAME_ISSUES = frozenset(f"dataverse-{code}" for code in UNKNOWN)
 _PRESENT = LinkResult("present")
 _COMING = LinkResult("queued")  # the row's own event brings it
@@ -166,7 +163,7 @@ class Carrier:
     ) -> Carried:
         # A bundle that is carried out beside this one may change the maps.
         locator = Locator(self._dataverse, self._maps, self._settings.source_name)
-        reports, drafts = self.translate(incoming)
+        reports, drafts = Drafter(self._settings, self._maps).draft(incoming)
         for number in progress.done:  # before the names were read
             reports[number] = progress.reports[number]
             drafts.pop(number, None)  # the maps may have come anew as a whole
@@ -187,60 +184,6 @@ class Carrier:
             progress.left.difference_update(window)
         told = [reports[entry.index] for entry in incoming.entries]
         return Carried(told, tuple(progress.open))
-
-    def translate(self, incoming: Incoming) -> tuple[dict[int, Report], dict[int, Draft]]:
-        """Turn entries into drafts by number; entries without one have their result already."""
-        references = References(incoming, fhir_url=self._settings.fhir_url)
-        reports: dict[int, Report] = {}
-        drafts: dict[int, Draft] = {}
-        for entry in incoming.entries:
-            report = Report(entry.index, _name(entry), "skipped")
-            reports[entry.index] = report
-            unmapped = self._maps.for_resource(entry.resource_type) is None and entry.sent is not None
-            if entry.problem is not None and entry.problem.code in ("no-id", "invalid-id") and unmapped:
-                report.issues.append(self._no_map(entry))
-            elif entry.problem is not None:
-                report.result = "failed"
-                report.issues.append(entry.problem)
-            elif entry.skip:
-                report.issues.append(Issue("information", entry.skip, "the entry is passed over"))
-            elif (draft := self._draft(entry, references, report)) is not None:
-                drafts[entry.index] = draft
-        return reports, drafts
-
-    def _draft(self, entry: Entry, references: References, report: Report) -> Draft | None:
-        entity_map = self._maps.for_resource(entry.resource_type)
-        if entity_map is None:
-            report.issues.append(self._no_map(entry))
-            return None
-        report.table = entity_map.table.name
-        if entry.method == "DELETE":
-            return self._deleted(entity_map, entry, report)
-        resource: Mapping[str, Any] = entry.resource or {}
-        if self._settings.validate_bundles != "off":
-            report.issues += check(resource, self._settings.validate_bundles)
-        draft = translate(entity_map, resource, references.resolver(entry))
-        report.issues += draft.issues
-        if any(issue.severity == "error" for issue in report.issues):
-            report.result = "failed"
-            return None
-        return draft
-
-    @staticmethod
-    def _deleted(entity_map: EntityMap, entry: Entry, report: Report) -> Draft | None:
-        if entity_map.deletes == "ignore" or entry.key is None:
-            report.issues.append(
-                Issue("information", "delete-ignored", "the map leaves rows of deleted resources alone")
-            )
-            return None
-        return deleted(entity_map, entry.key[1])
-
-    def _no_map(self, entry: Entry) -> Issue:
-        """Say why a type is passed over: there is no map, or somebody disabled it."""
-        disabled = self._maps.disabled(entry.resource_type)
-        if disabled is None:
-            return _NO_MAP
-        return Issue("warning", "map-disabled", f"the map in {PurePath(disabled.file).name} is disabled")
 
     async def _write(
         self,
@@ -409,7 +352,3 @@ def _written(operations: Iterable[Operation]) -> list[RowWritten]:
         if lines:
             found.append(RowWritten(operation.table.name, operation.id, lines))
     return found
-
-
-def _name(entry: Entry) -> str:
-    return "/".join(entry.key) if entry.key else entry.resource_type
