@@ -38,7 +38,7 @@ from relay.dataverse.throttle import Governor
 from relay.errors import Transient
 from relay.sides import SOON
 from relay.store.work import Backoff
-from relay.telemetry import metered
+from relay.telemetry import Meter, current_meter, metered
 
 CALL = 0.1
 """Seconds that a call takes."""
@@ -142,6 +142,7 @@ class Storm:
     async def send(self) -> httpx.Response:
         """Make one request."""
         self.sent += 1
+        current_meter().dataverse += 1
         async with self.guard.serving({}) as visit:
             pass
         if visit.refused is None:
@@ -156,9 +157,9 @@ class Storm:
         if answer.is_error:
             raise Transient("busy", code="throttled", retry_after=float(answer.headers["Retry-After"]))
 
-    async def carry(self, left: list[int]) -> None:
+    async def carry(self, left: list[int], meter: Meter) -> None:
         """Locate, and make the writes that are left; raises Transient."""
-        with metered():
+        with metered(meter):
             await self.call()
             for level, count in enumerate(left):
                 results = await asyncio.gather(*(self.call() for _ in range(count)), return_exceptions=True)
@@ -169,13 +170,13 @@ class Storm:
 
     async def bundle(self) -> None:
         """Send a bundle and see it through."""
-        left = list(self.shape.levels[1:])
+        left, meter = list(self.shape.levels[1:]), Meter()
         for attempt in itertools.count():
             try:
                 if not attempt:
-                    return await self.carry(left)
+                    return await self.carry(left, meter)
                 async with self.hands:
-                    return await self.carry(left)
+                    return await self.carry(left, meter)
             except Transient as error:
                 self.put_off += 1
                 await asyncio.sleep(self.backoff.delay(attempt, error.retry_after).total_seconds())

@@ -6,14 +6,16 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Final
 
 import httpx
 
 from relay.dataverse.errors import read_retry_after
+from relay.dataverse.pace import Pace
 from relay.dataverse.places import Places, Repeats
 from relay.errors import Transient
-from relay.telemetry import current_meter, current_work
+from relay.telemetry import Meter, current_meter, current_work
 
 _THROTTLED: Final = 429
 _AGAIN: Final = frozenset({_THROTTLED, 502, 503, 504})
@@ -23,6 +25,10 @@ _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allo
 _TRIES: Final = 6
 _CROWDED: Final = b"0x80072326"
 _QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
+
+_PATIENCE: Final = 4  # times as long as one may wait, before it goes back because others go before it
+
+_begun: ContextVar[Meter | None] = ContextVar("begun", default=None)
 
 
 class Governor:
@@ -55,6 +61,7 @@ class Governor:
         self._sent = 0
         self._places = Places(concurrency)
         self._repeats = Repeats(clock())
+        self._pace = Pace()
         self._open_at = float("-inf")
 
     @property
@@ -62,7 +69,7 @@ class Governor:
         """Return how many requests may run at once now."""
         return self._places.limit
 
-    def pause(self, seconds: float, *, crowded: bool = False) -> None:
+    def pause(self, seconds: float, *, crowded: bool = False, paced: bool = False) -> None:
         """Let nobody send for that long; then one at a time until it goes well.
 
         `crowded` says that a call was refused for those that ran beside it, not for what was asked before.
@@ -72,7 +79,7 @@ class Governor:
         if crowded:  # what ran at once, less those that were refused
             self._crowd = max(1, self._sent if begins else self._crowd - 1)
             self._ceiling, self._crowded_at = self._crowd, now
-        elif begins:
+        elif begins and not paced:
             self._ceiling = max(1, self.limit // 2)
         self._places.limit = 1
         self._successes = 0
@@ -85,18 +92,20 @@ class Governor:
         to connect are repeated. A multipart answer is never asked for again: its parts speak for themselves.
         Raises Transient if the gate stays closed longer than may be waited, or if no answer comes.
         """
-        waited = 0.0
+        waited, came = 0.0, self._clock()
         self._repeats.earn()
         for attempt in range(_TRIES):
-            waited += await self._enter(self.max_wait - waited)
+            waited += await self._enter(self.max_wait - waited, came)
             outcome, again = await self._try(send, repeat=repeat)
             if isinstance(outcome, httpx.Response) and not again:
+                _begun.set(current_meter())
                 return outcome
             delay = self._delay(outcome, attempt)
             throttled = False
             if isinstance(outcome, httpx.Response) and outcome.status_code == _THROTTLED:
                 throttled = True
-                self.pause(delay, crowded=_CROWDED in outcome.content)
+                paced = self._pace.learn(outcome.content, self._clock(), self._sent)
+                self.pause(delay, crowded=_CROWDED in outcome.content, paced=paced)
             if not again or attempt == _TRIES - 1 or waited + delay > self.max_wait:
                 break
             if not self._repeats.spend(self._clock()):
@@ -112,9 +121,12 @@ class Governor:
     ) -> tuple[httpx.Response | Exception, bool]:
         """Send once; return the answer or the failure, and whether to try again."""
         self._sent += 1
+        began = self._clock()
         try:
             answer = await send()
             self._observe(answer)
+            if answer.status_code != _THROTTLED:
+                self._pace.note(self._clock(), self._clock() - began)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return error, True
         except (httpx.TimeoutException, TimeoutError) as error:
@@ -160,19 +172,27 @@ class Governor:
         await self._sleep(seconds)
         return seconds
 
-    async def _enter(self, budget: float) -> float:
-        """Take a place when the gate is open; return the seconds waited at the gate, raise Transient beyond budget."""
-        waited = 0.0
-        while True:
-            while (closed := self._open_at - self._clock()) > 0:
-                if waited + closed > budget:
+    async def _enter(self, budget: float, came: float) -> float:
+        """Take a place, and keep it until the gate is open and the window has room; return the seconds waited for that.
+
+        Raises Transient if that is longer than budget, or ends too long after the call `came`.
+        """
+        waited, begun = 0.0, _begun.get() is current_meter()
+        await self._places.take(current_work(), begun=begun)
+        try:
+            while True:
+                now = self._clock()
+                # a little later, so that several processes do not all come at once
+                closed = self._open_at - now + self._jitter() * 0.1 if self._open_at > now else 0.0
+                closed = max(closed, self._pace.wait(now, self._sent, begun=begun))
+                if not closed:
+                    return waited
+                if waited + closed > budget or now + closed > came + _PATIENCE * self.max_wait:
                     raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
-                # a little apart, so that those who wait do not all come at once
-                waited += await self._wait(closed + self._jitter() * 0.1)
-            await self._places.take(current_work())
-            if self._open_at <= self._clock():
-                return waited
+                waited += await self._wait(closed)
+        except BaseException:
             self._places.leave()
+            raise
 
 
 def _is_busy(answer: httpx.Response) -> bool:

@@ -40,7 +40,10 @@ class Backoff:
         A wait beyond `until` would be no try at all, and a queue takes no longer one than a week: it is cut to a day
         or to `until`.
         """
-        grown = min(self.first.total_seconds() * 2.0 ** min(attempt, 30), self.longest.total_seconds())
+        longest = self.longest.total_seconds()
+        if retry_after is not None:
+            longest = min(longest, max(self.first.total_seconds(), retry_after))
+        grown = min(self.first.total_seconds() * 2.0 ** min(attempt, 30), longest)
         jittered = grown * (0.75 + 0.5 * self.draw())
         most = min(max(self.until, self.longest), LONGEST_WAIT)
         return min(timedelta(seconds=max(jittered, retry_after or 0)), most)
