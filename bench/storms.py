@@ -246,7 +246,7 @@ def grid(*, everything: bool) -> Iterator[Shape]:
     for facet in ("requests", "time", "concurrency"):
         for window, budget, count, write, servers, others in itertools.product(
             windows if facet != "concurrency" else (300.0,),
-            (2, 4, 16) if facet == "concurrency" else (20, 40, 160),
+            (2, 4, 16) if facet == "concurrency" else (25, 40, 170),
             bundles,
             ("fewest-calls", "bulk"),
             (1, 3),

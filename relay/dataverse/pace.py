@@ -12,7 +12,7 @@ _TIME: Final = b"0x80072321"
 _LONGEST: Final = 300.0  # seconds of a window, by default
 _GRAIN: Final = 0.05  # seconds: what ends within them is remembered as one
 _LEAST: Final = 0.001  # seconds that a wait takes: a shorter one might not move the clock
-_CLEAN: Final = 2  # windows without a refusal after which twice as much is tried
+_CLEAN: Final = 4  # windows without a refusal after which twice as much is tried
 
 
 class Pace:
@@ -28,17 +28,19 @@ class Pace:
         self._most: int | None = None
         self._by_time = 0
         self._since = 0.0
-        self._passed: deque[tuple[float, list[int]]] = deque()  # until when it counts from: calls, and their milliseconds
-        self._used = [0, 0]
+        self._passed: deque[tuple[float, list[int]]] = deque()  # when: calls, their milliseconds, works begun
+        self._used = [0, 0, 0]
+        self._took = 0.0
 
-    def note(self, now: float, took: float) -> None:
-        """Count a call that passed."""
+    def note(self, now: float, took: float, *, begins: bool) -> None:
+        """Count a call that passed, and whether a piece of work began with it."""
         when = math.ceil(now / _GRAIN) * _GRAIN
         if not self._passed or when > self._passed[-1][0]:
-            self._passed.append((when, [0, 0]))
-        for n, amount in enumerate((1, round(took * 1000))):
+            self._passed.append((when, [0, 0, 0]))
+        for n, amount in enumerate((1, round(took * 1000), int(begins))):
             self._passed[-1][1][n] += amount
             self._used[n] += amount
+        self._took = took
         self._forget(now)
 
     def learn(self, refusal: bytes, now: float, running: int) -> bool:
@@ -46,7 +48,7 @@ class Pace:
         if (told := _TOLD.search(refusal)) is None:
             return False
         self._window, self._by_time, self._since = float(told[1]), int(_TIME in refusal), now
-        self._forget(now)
+        self._forget(now if self._by_time else now + self._took)  # time counts from the end of a call, a call from its beginning
         self._most = max(1, self._used[self._by_time] + (0 if self._by_time else running))
         return True
 
@@ -61,19 +63,22 @@ class Pace:
         if now > self._since + _CLEAN * self._window:
             self._most, self._since = self._most * 2, now
         self._forget(now)
-        calls, used = self._used[0], self._used[self._by_time]
-        if self._by_time:  # Dataverse counts time when it is over
-            need = 1 + (0 if begun else round(used / max(1, calls) * (running + 1)))
-        else:
-            need = (running + 1) * (1 if begun else 2)
-        over = used - max(0, self._most - need)
-        if over <= 0:
+        passed, used = self._used[0], self._used[self._by_time]
+        each = used / passed if passed and self._by_time else 1.0
+        need = 1.0 if begun and self._by_time else each  # Dataverse counts time when it is over, a call when it begins
+        if not begun:
+            need *= min(max(2.0, passed / max(1, self._used[2])), 1 + self._most / each / 4)
+        besides = 0.0 if begun and self._by_time else running * need
+        over = used + need - self._most
+        if not passed + running or over + besides <= 0:
             return 0
+        if over <= 0:  # it is those that run: when they have ended, it shows how much is left
+            return max(_LEAST, self._took)
         for when, amounts in self._passed:
             over -= amounts[self._by_time]
             if over <= 0:
                 return max(_LEAST, when + self._window - now)
-        return self._window
+        return max(_LEAST, self._took)
 
     def _forget(self, now: float) -> None:
         while self._passed and self._passed[0][0] <= now - self._window:

@@ -126,7 +126,8 @@ class Governor:
             answer = await send()
             self._observe(answer)
             if answer.status_code != _THROTTLED:
-                self._pace.note(self._clock(), self._clock() - began)
+                now, begins = self._clock(), _begun.get() is not current_meter()
+                self._pace.note(now, now - began, begins=begins)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return error, True
         except (httpx.TimeoutException, TimeoutError) as error:
