@@ -12,7 +12,8 @@ _TIME: Final = b"0x80072321"
 _LONGEST: Final = 300.0  # seconds of a window, by default
 _GRAIN: Final = 0.05  # seconds: what ends within them is remembered as one
 _LEAST: Final = 0.001  # seconds that a wait takes: a shorter one might not move the clock
-_CLEAN: Final = 4  # windows without a refusal after which twice as much is tried
+_CLEAN: Final = 3  # windows without a refusal after which twice as much is tried, and
+_QUIET: Final = 60.0  # … seconds at least
 
 
 class Pace:
@@ -52,7 +53,7 @@ class Pace:
         self._most = max(1, self._used[self._by_time] + (0 if self._by_time else running))
         return True
 
-    def wait(self, now: float, running: int, *, begun: bool) -> float:
+    def wait(self, now: float, running: int, *, begun: bool, patience: float) -> float:
         """Return how long until the window has room for one more call beside those that run.
 
         Work that has not `begun` needs room for two, and for one more of each call that runs: else what was begun cannot
@@ -60,14 +61,15 @@ class Pace:
         """
         if self._most is None:
             return 0
-        if now > self._since + _CLEAN * self._window:
+        if now > self._since + max(_QUIET, _CLEAN * self._window):
             self._most, self._since = self._most * 2, now
         self._forget(now)
+        begun = begun or self._window <= patience
         passed, used = self._used[0], self._used[self._by_time]
         each = used / passed if passed and self._by_time else 1.0
         need = 1.0 if begun and self._by_time else each  # Dataverse counts time when it is over, a call when it begins
         if not begun:
-            need *= min(max(2.0, passed / max(1, self._used[2])), 1 + self._most / each / 4)
+            need *= min(max(2.0, passed / max(1, self._used[2])), 1 + self._most / each / 2)
         besides = 0.0 if begun and self._by_time else running * need
         over = used + need - self._most
         if not passed + running or over + besides <= 0:

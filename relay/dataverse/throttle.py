@@ -185,7 +185,7 @@ class Governor:
                 now = self._clock()
                 # a little later, so that several processes do not all come at once
                 closed = self._open_at - now + self._jitter() * 0.1 if self._open_at > now else 0.0
-                closed = max(closed, self._pace.wait(now, self._sent, begun=begun))
+                closed = max(closed, self._pace.wait(now, self._sent, begun=begun, patience=self.max_wait))
                 if not closed:
                     return waited
                 if waited + closed > budget or now + closed > came + _PATIENCE * self.max_wait:
