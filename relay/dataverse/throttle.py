@@ -6,7 +6,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from contextvars import ContextVar
 from typing import Final
 
 import httpx
@@ -15,7 +14,7 @@ from relay.dataverse.errors import read_retry_after
 from relay.dataverse.pace import Pace
 from relay.dataverse.places import Places, Repeats
 from relay.errors import Transient
-from relay.telemetry import Meter, current_meter, current_work
+from relay.telemetry import current_meter, current_work
 
 _THROTTLED: Final = 429
 _AGAIN: Final = frozenset({_THROTTLED, 502, 503, 504})
@@ -26,9 +25,7 @@ _TRIES: Final = 6
 _CROWDED: Final = b"0x80072326"
 _QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
 
-_PATIENCE: Final = 4  # times as long as one may wait, before it goes back because others go before it
-
-_begun: ContextVar[Meter | None] = ContextVar("begun", default=None)
+_IN_LINE: Final = 4  # times as long as a call may wait by itself, it may be kept by others that wait before it
 
 
 class Governor:
@@ -61,7 +58,7 @@ class Governor:
         self._sent = 0
         self._places = Places(concurrency)
         self._repeats = Repeats(clock())
-        self._pace = Pace()
+        self._pace = Pace(max_wait)
         self._open_at = float("-inf")
 
     @property
@@ -98,7 +95,6 @@ class Governor:
             waited += await self._enter(self.max_wait - waited, came)
             outcome, again = await self._try(send, repeat=repeat)
             if isinstance(outcome, httpx.Response) and not again:
-                _begun.set(current_meter())
                 return outcome
             delay = self._delay(outcome, attempt)
             throttled = False
@@ -126,8 +122,7 @@ class Governor:
             answer = await send()
             self._observe(answer)
             if answer.status_code != _THROTTLED:
-                now, begins = self._clock(), _begun.get() is not current_meter()
-                self._pace.note(now, now - began, begins=begins)
+                self._passed(began)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return error, True
         except (httpx.TimeoutException, TimeoutError) as error:
@@ -161,6 +156,11 @@ class Governor:
                 self._places.limit += 1
                 self._successes = 0
 
+    def _passed(self, began: float) -> None:
+        now, meter = self._clock(), current_meter()
+        self._pace.note(now, now - began, begins=not meter.begun)
+        meter.begun = True
+
     async def again(self, attempt: int) -> bool:
         """Wait a while that grows with the attempt before a call is made again; returns False, at once, if it may not be."""
         if not self._repeats.spend(self._clock()):
@@ -176,24 +176,28 @@ class Governor:
     async def _enter(self, budget: float, came: float) -> float:
         """Take a place, and keep it until the gate is open and the window has room; return the seconds waited for that.
 
-        Raises Transient if that is longer than budget, or ends too long after the call `came`.
+        Raises Transient when that is longer than the budget, or ends too long after the call `came`.
         """
-        waited, begun = 0.0, _begun.get() is current_meter()
-        await self._places.take(current_work(), begun=begun)
-        try:
-            while True:
-                now = self._clock()
-                # a little later, so that several processes do not all come at once
-                closed = self._open_at - now + self._jitter() * 0.1 if self._open_at > now else 0.0
-                closed = max(closed, self._pace.wait(now, self._sent, begun=begun, patience=self.max_wait))
-                if not closed:
-                    return waited
-                if waited + closed > budget or now + closed > came + _PATIENCE * self.max_wait:
-                    raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
-                waited += await self._wait(closed)
-        except BaseException:
+        waited, begun = 0.0, current_meter().begun
+        while True:
+            await self._places.take(current_work(), begun=begun)
+            try:
+                while closed := self._closed(begun=begun):
+                    if waited + closed > budget or self._clock() + closed > came + _IN_LINE * self.max_wait:
+                        raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
+                    waited += await self._wait(closed)
+            except BaseException:
+                self._places.leave()
+                raise
+            if self._places.taken <= self._places.limit:  # else somebody was refused meanwhile: one goes before the others
+                return waited
             self._places.leave()
-            raise
+
+    def _closed(self, *, begun: bool) -> float:
+        """Return how long nobody may send, a little longer so that several processes do not all come at once; 0 for now."""
+        now = self._clock()
+        gate = self._open_at - now + self._jitter() * 0.1 if self._open_at > now else 0.0
+        return max(gate, self._pace.wait(now, self._sent, begun=begun))
 
 
 def _is_busy(answer: httpx.Response) -> bool:
