@@ -9,6 +9,7 @@ and then its writes: `fewest-calls` one, `bulk` two levels of calls side by side
 The ideal is what a client takes that knows the limits: it sends call n at the first moment at which a web server has
 room in its sliding window, at most 8 at once, and is never refused. So calls that fit into the window go at once, and
 each later one when the calls before it leave the window: not at the end of a period, but one window after each was made.
+Of time it uses no more than there is, although Dataverse counts a call's time only when it has ended.
 That there is a limit it learns by being refused once, and is told in whole seconds how long to wait: what that rounds up
 (a second, for calls at once) is part of the ideal.
 """
@@ -94,22 +95,18 @@ class Shape:
         room = self.budget * self.servers - (self.budget // 2 * self.servers if self.others else 0)
         at_once = min(AT_ONCE, room) if self.facet == "concurrency" else AT_ONCE
         running = [0.0] * at_once
-        counted: deque[float] = deque()  # when those were made, or had ended, that fill the window
+        made: deque[float] = deque()  # when each call is counted: as it begins, or (what takes time) as it ends
         last = learning = 0.0
         for _ in range(self.needed):
             now = heapq.heappop(running)
-            if self.facet != "concurrency":
-                ended = counted if self.facet == "requests" else deque(t for t in sorted(counted) if t <= now)
-                if len(ended) >= room:
-                    free = ended[-room] + self.window
-                    if not learning and free > now:
-                        learning = math.ceil(free - now) - (free - now)
-                    now = max(now, free)
+            if self.facet != "concurrency" and len(made) >= room:
+                free = made[-room] + self.window
+                if not learning and free > now:
+                    learning = math.ceil(free - now) - (free - now)
+                now = max(now, free)
             last = now + CALL
-            counted.append(now if self.facet == "requests" else last)
+            made.append(now if self.facet == "requests" else last)
             heapq.heappush(running, last)
-            while len(counted) > room + AT_ONCE:
-                counted.popleft()
         return last + (1 if self.facet == "concurrency" and room < AT_ONCE else learning)
 
 

@@ -7,14 +7,17 @@ from collections import deque
 from collections.abc import Hashable
 from typing import Final
 
-
 _Line = dict[Hashable, deque[asyncio.Future[None]]]
+
 _AHEAD: Final = 4
+"""Calls of work that was begun for each call with which work begins, while both wait."""
 
 
 class Places:
     """At most `limit` at once; those who wait are served in turn by `work`, and of one work first come, first served.
 
+    Work that was `begun` goes before work that was not, so that little is half done when a limit ends all of it; but new
+    work has every fifth place.
     So a bundle of a thousand calls and one of two share the places, and the small one is not kept until the large is done.
     """
 

@@ -24,7 +24,6 @@ _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allo
 _TRIES: Final = 6
 _CROWDED: Final = b"0x80072326"
 _QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
-
 _IN_LINE: Final = 4  # times as long as a call may wait by itself, it may be kept by others that wait before it
 
 
@@ -32,7 +31,8 @@ class Governor:
     """Bounds concurrency, pauses everybody on 429, and repeats a call a few times within `max_wait` seconds of waiting.
 
     The bound starts at `concurrency`, follows `x-ms-dop-hint`, falls to one after a 429 and grows with each success,
-    up to what ran at once when Dataverse last said that it was too many at once.
+    up to what ran at once when Dataverse last said that it was too many at once. Into a window of service protection
+    goes what had passed when Dataverse last said that it was too much.
     Pieces of work that wait share it in turn. Only about one call in five is made again, whatever happens.
     `sleep`, `clock` (seconds) and `jitter` (0 to 1) can be replaced, so that tests need no time.
     """
@@ -69,7 +69,8 @@ class Governor:
     def pause(self, seconds: float, *, crowded: bool = False, paced: bool = False) -> None:
         """Let nobody send for that long; then one at a time until it goes well.
 
-        `crowded` says that a call was refused for those that ran beside it, not for what was asked before.
+        `crowded` says that a call was refused for those that ran beside it, not for what was asked before; `paced` that
+        it is known how much may be asked in a while, so that fewer at once are no help.
         """
         now = self._clock()
         begins = now >= self._open_at  # one storm counts once, however many calls it hits
@@ -87,7 +88,7 @@ class Governor:
 
         `repeat` says that doing it twice is as good as once; without it only 429, which did nothing, and failures
         to connect are repeated. A multipart answer is never asked for again: its parts speak for themselves.
-        Raises Transient if the gate stays closed longer than may be waited, or if no answer comes.
+        Raises Transient if the gate or the window stays closed longer than may be waited, or if no answer comes.
         """
         waited, came = 0.0, self._clock()
         self._repeats.earn()
