@@ -26,7 +26,7 @@ import selectors
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -127,7 +127,7 @@ class Storm:
 
     shape: Shape
     clock: Any
-    draw: random.Random = field(default_factory=lambda: random.Random(7))
+    draw: random.Random = field(default_factory=lambda: random.Random(7))  # noqa: S311 - the same jitter each time
     sent: int = 0
     refused: int = 0
     put_off: int = 0
@@ -174,10 +174,9 @@ class Storm:
         left, meter = list(self.shape.levels[1:]), Meter()
         for attempt in itertools.count():
             try:
-                if not attempt:
-                    return await self.carry(left, meter)
-                async with self.hands:
-                    return await self.carry(left, meter)
+                async with self.hands if attempt else nullcontext():
+                    await self.carry(left, meter)
+                break
             except Transient as error:
                 self.put_off += 1
                 await asyncio.sleep(self.backoff.delay(attempt, error.retry_after).total_seconds())

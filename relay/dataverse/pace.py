@@ -51,7 +51,8 @@ class Pace:
         if (told := _TOLD.search(refusal)) is None:
             return False
         self._window, self._by_time, self._since = float(told[2]), _TIME in refusal, now
-        self._forget(now if self._by_time else now + self._took)  # calls are counted when they begin, time when it is over
+        # calls are counted when they begin, time when it is over
+        self._forget(now if self._by_time else now + self._took)
         share = int(told[1].replace(b",", b"") or 0) // _SHARE
         self._most = max(1, share, self._used[self._by_time] + (0 if self._by_time else running))
         return True

@@ -184,14 +184,16 @@ class Governor:
             await self._places.take(current_work(), begun=begun)
             try:
                 while closed := self._closed(begun=begun):
-                    if waited + closed > budget or self._clock() + closed > came + _IN_LINE * self.max_wait:
-                        raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)
+                    in_line = self._clock() - came
+                    if waited + closed > budget or in_line + closed > _IN_LINE * self.max_wait:
+                        raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)  # noqa: TRY301 - the place is given back
                     waited += await self._wait(closed)
             except BaseException:
                 self._places.leave()
                 raise
-            if self._places.taken <= self._places.limit:  # else somebody was refused meanwhile: one goes before the others
+            if self._places.taken <= self._places.limit:
                 return waited
+            # somebody was refused meanwhile: one goes before the others
             self._places.leave()
 
     def _closed(self, *, begun: bool) -> float:

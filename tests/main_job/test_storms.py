@@ -102,7 +102,6 @@ async def test_a_storm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
     assert peace.keys() == {200}
     needed = peace[200]
     took, storm = await job(tmp_path / "storm", monkeypatch, shape, write, shape.limits)
-    print("XX", name, write, needed, storm.total() / needed, took, took / shape.ideal_seconds(needed))
     assert storm[429] > 0, "a storm, and not a calm"
     assert storm.total() <= 1.2 * needed
     assert took <= 1.25 * shape.ideal_seconds(needed)
