@@ -242,7 +242,7 @@ def measure(shape: Shape) -> tuple[float, float, Storm]:
 def grid(*, everything: bool) -> Iterator[Shape]:
     """Yield the shapes; without `everything` those in which limits bind most."""
     bundles = (10, 40, 80, 200) if everything else (10, 80)
-    windows = (1.0, 2.0, 4.0, 10.0, 60.0, 300.0) if everything else (1.0, 4.0, 60.0)
+    windows = (1.0, 2.0, 4.0, 10.0, 60.0, 300.0) if everything else (1.0, 4.0, 10.0, 60.0)
     for facet in ("requests", "time", "concurrency"):
         for window, budget, count, write, servers, others in itertools.product(
             windows if facet != "concurrency" else (300.0,),

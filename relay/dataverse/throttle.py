@@ -24,7 +24,7 @@ _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allo
 _TRIES: Final = 6
 _CROWDED: Final = b"0x80072326"
 _QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
-_IN_LINE: Final = 4  # times as long as a call may wait by itself, it may be kept by others that wait before it
+_IN_LINE: Final = 4  # times `max_wait` that a call may take to be sent, behind others and for a window whose end is known
 
 
 class Governor:
@@ -58,7 +58,8 @@ class Governor:
         self._sent = 0
         self._places = Places(concurrency)
         self._repeats = Repeats(clock())
-        self._pace = Pace(max_wait)
+        self._in_line = _IN_LINE * max_wait
+        self._pace = Pace(self._in_line)
         self._open_at = float("-inf")
 
     @property
@@ -175,19 +176,19 @@ class Governor:
         return seconds
 
     async def _enter(self, budget: float, came: float) -> float:
-        """Take a place, and keep it until the gate is open and the window has room; return the seconds waited for that.
+        """Take a place, and keep it until the gate is open and the window has room; return the seconds waited at the gate.
 
-        Raises Transient when that is longer than the budget, or ends too long after the call `came`.
+        Raises Transient when those are more than the budget, or when it all ends too long after the call `came`.
         """
         waited, begun = 0.0, current_meter().begun
         while True:
             await self._places.take(current_work(), begun=begun)
             try:
-                while closed := self._closed(begun=begun):
-                    in_line = self._clock() - came
-                    if waited + closed > budget or in_line + closed > _IN_LINE * self.max_wait:
+                while closed := (gate := self._gate()) or self._pace.wait(self._clock(), self._sent, begun=begun):
+                    if waited + gate > budget or self._clock() + closed > came + self._in_line:
                         raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)  # noqa: TRY301 - the place is given back
-                    waited += await self._wait(closed)
+                    await self._wait(closed)
+                    waited += gate
             except BaseException:
                 self._places.leave()
                 raise
@@ -196,11 +197,10 @@ class Governor:
             # somebody was refused meanwhile: one goes before the others
             self._places.leave()
 
-    def _closed(self, *, begun: bool) -> float:
+    def _gate(self) -> float:
         """Return how long nobody may send, a little longer so that several processes do not all come at once; 0 for now."""
-        now = self._clock()
-        gate = self._open_at - now + self._jitter() * 0.1 if self._open_at > now else 0.0
-        return max(gate, self._pace.wait(now, self._sent, begun=begun))
+        closed = self._open_at - self._clock()
+        return closed + self._jitter() * 0.1 if closed > 0 else 0.0
 
 
 def _is_busy(answer: httpx.Response) -> bool:
