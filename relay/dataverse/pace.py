@@ -36,11 +36,11 @@ class Pace:
         self._used = [0, 0, 0]
 
     def note(self, now: float, took: float, *, begins: bool) -> None:
-        """Count a call that passed, and whether a piece of work began with it."""
+        """Count a call that passed, for a millisecond at least, and whether a piece of work began with it."""
         when = math.ceil(now / _GRAIN) * _GRAIN
         if not self._passed or when > self._passed[-1][0]:
             self._passed.append((when, [0, 0, 0]))
-        for n, amount in enumerate((1, round(took * 1000), int(begins))):
+        for n, amount in enumerate((1, max(1, round(took * 1000)), int(begins))):
             self._passed[-1][1][n] += amount
             self._used[n] += amount
         self._took = took

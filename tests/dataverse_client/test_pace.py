@@ -80,6 +80,15 @@ def test_as_much_time_as_had_passed() -> None:
     assert pace.wait(104.9, 5, begun=True) > 0
 
 
+@pytest.mark.parametrize("calls", [0, 3])
+def test_calls_that_take_no_time(calls: int) -> None:
+    """A call counts for a millisecond at least, so that work can begin whatever the clock can tell."""
+    pace = Pace(PATIENCE)
+    now = passed(pace, calls=calls, took=0)
+    pace.learn(slow_refusal(300, limit=80), now, 0)
+    assert pace.wait(now, 0, begun=False) == 0
+
+
 @pytest.mark.parametrize(("body", "limit"), [(refusal(300, limit=80), 10), (slow_refusal(300, limit=8000), 10)])
 def test_who_was_crowded_out_has_an_eighth(body: bytes, limit: int) -> None:
     """A process that had nothing in the window, since others had filled it, may use an eighth of the limit."""
