@@ -76,8 +76,8 @@ class Pace:
             need, beside = need * calls, beside * calls
         elif self._by_time:  # Dataverse lets in what comes before the limit is reached, however long it will take
             need, beside = 1.0, 0.0
-        over = used + need - self._most
-        if not passed + running or over + beside <= 0:
+        over = used + min(need, self._most) - self._most
+        if over + beside <= 0:
             return 0
         if over > 0:
             for when, amounts in self._passed:

@@ -132,6 +132,17 @@ def test_a_short_window_is_waited_for() -> None:
     assert pace.wait(now, 1, begun=False) == 0
 
 
+@pytest.mark.parametrize("body", [refusal(60, limit=1), slow_refusal(60, limit=1)])
+def test_a_window_of_one_call(body: bytes) -> None:
+    """Where a window holds no more than one call, work begins when the window is empty, and is told when that is."""
+    pace = Pace(PATIENCE)
+    now = passed(pace, calls=1, took=5)
+    pace.learn(body, now, 0)
+    wait = pace.wait(now, 0, begun=False)
+    assert wait == pytest.approx(60, abs=0.06)
+    assert pace.wait(now + wait + 0.001, 0, begun=False) == 0
+
+
 def test_it_waits_for_those_that_run() -> None:
     """Where those that run take all that is left, it is looked again when one of them may have ended."""
     pace = Pace(PATIENCE)
