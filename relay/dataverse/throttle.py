@@ -24,7 +24,9 @@ _MOST_AT_ONCE: Final = 52  # the concurrency that a web server of Dataverse allo
 _TRIES: Final = 6
 _CROWDED: Final = b"0x80072326"
 _QUIET: Final = 60.0  # seconds without crowding after which one more at once is tried
-_IN_LINE: Final = 4  # times `max_wait` that a call may take to be sent, behind others and for a window whose end is known
+_IN_LINE: Final = (
+    4  # times `max_wait` that a call may take to be sent, behind others and for a window whose end is known
+)
 
 
 class Governor:
