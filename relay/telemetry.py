@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # These write URLs (INFO) and headers (DEBUG) to the log, and a URL can hold a patient's identifier.
 for _name in ("httpx", "httpcore"):
@@ -18,11 +18,15 @@ for _name in ("httpx", "httpcore"):
 
 @dataclass(slots=True)
 class Meter:
-    """HTTP requests made to each side, token and metadata reads apart, and milliseconds waited for throttling."""
+    """HTTP requests made to each side, token and metadata reads apart, and milliseconds waited for throttling.
+
+    `begun` says that Dataverse has answered a call: to do the work anew would be to make that again.
+    """
 
     dataverse: int = 0
     fhir: int = 0
     waits_ms: int = 0
+    begun: bool = field(default=False, compare=False)
 
 
 _meter: ContextVar[Meter | None] = ContextVar("meter", default=None)

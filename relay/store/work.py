@@ -18,6 +18,7 @@ DEAD_LETTERS = "deadletters"
 DEAD_BODIES = "relay-dead"
 
 LONGEST_WAIT = timedelta(days=1)
+_NAMED = 60.0  # seconds to which the wait grows at least where the other side names a shorter one
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,12 @@ class Backoff:
     def delay(self, attempt: int, retry_after: float | None = None) -> timedelta:
         """Return the wait after try number `attempt` (0 is the first); at least what the other side asked for.
 
+        Who says how long to wait is asked again then, or after a minute: the wait grows no longer than that.
         A wait beyond `until` would be no try at all, and a queue takes no longer one than a week: it is cut to a day
         or to `until`.
         """
-        grown = min(self.first.total_seconds() * 2.0 ** min(attempt, 30), self.longest.total_seconds())
+        longest = self.longest.total_seconds() if retry_after is None else max(_NAMED, retry_after)
+        grown = min(self.first.total_seconds() * 2.0 ** min(attempt, 30), self.longest.total_seconds(), longest)
         jittered = grown * (0.75 + 0.5 * self.draw())
         most = min(max(self.until, self.longest), LONGEST_WAIT)
         return min(timedelta(seconds=max(jittered, retry_after or 0)), most)

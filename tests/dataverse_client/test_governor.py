@@ -1,6 +1,7 @@
 """The governor bounds what runs at once, lets everybody wait when Dataverse says so, and gives up in time."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 
 import httpx
@@ -9,6 +10,7 @@ from dataverse_wire import VirtualTime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from devstack.dataverse.protection import too_many_requests
 from relay.dataverse.places import Places
 from relay.dataverse.throttle import Governor
 from relay.errors import RelayError, Transient
@@ -282,7 +284,77 @@ async def test_the_governor_shares_by_unit_of_work(time: VirtualTime) -> None:
     assert "small" not in order[5:]
 
 
-@given(st.lists(st.one_of(st.integers(0, 3), st.just("leave"), st.just("cancel"), st.integers(-4, -1)), max_size=40))
+async def test_what_was_begun_goes_first() -> None:
+    """Calls of work that was begun go before those of new work, in turn among themselves; new work has every fifth place."""
+    places, done = Places(1), list[str]()
+    await places.take()
+
+    async def call(work: str) -> None:
+        await places.take(work, begun=work.isupper())
+        done.append(work)
+        places.leave()
+
+    calls = [asyncio.create_task(call(each)) for each in "abAAAAABB"]
+    await asyncio.sleep(0)
+    places.leave()
+    await asyncio.gather(*calls)
+    assert "".join(done) == "ABABaAAAb"
+
+
+class Window(Server):
+    """Refuses what comes when so many came in the last seconds, as the requests facet does; keeps when others came."""
+
+    def __init__(self, time: VirtualTime, allowed: int, seconds: int) -> None:
+        super().__init__(time)
+        self.allowed, self.seconds = allowed, seconds
+        self.came: list[float] = []
+
+    async def __call__(self) -> httpx.Response:
+        recent = [each for each in self.came if each > self.time.now - self.seconds]
+        if len(recent) >= self.allowed:
+            self.sent += 1
+            refused = too_many_requests(self.allowed, self.seconds, math.ceil(recent[0] + self.seconds - self.time.now))
+            error = {"error": {"code": refused.code, "message": str(refused)}}
+            return httpx.Response(429, headers=refused.headers, json=error)
+        self.came.append(self.time.now)
+        return await super().__call__()
+
+
+async def test_a_window_is_learnt_from(time: VirtualTime) -> None:
+    """One refusal tells how much a window holds: from then on that much is sent, and no more is refused."""
+    shared, server = governor(time, max_wait=60), Window(time, 20, 4)
+    answers = await asyncio.gather(*(shared.call(server) for _ in range(100)))
+    assert {each.status_code for each in answers} == {204}
+    assert server.sent - len(server.came) <= 2
+    assert server.came[-1] - 1000 < 4 * 4 + 2.5
+
+
+async def test_a_line_has_an_end(time: VirtualTime) -> None:
+    """Whoever is kept for too long by those before it is told so without a request, and how long the window is full."""
+    shared, server = governor(time, concurrency=1, max_wait=5), Window(time, 1, 4)
+    outcomes = await asyncio.gather(*(shared.call(server) for _ in range(20)), return_exceptions=True)
+    away = [each for each in outcomes if isinstance(each, Transient)]
+    assert len(server.came) == len(outcomes) - len(away) == 5
+    assert server.sent == 6
+    assert all(each.code == "throttled" and 0 < (each.retry_after or 0) <= 5 for each in away)
+    assert time.now - 1000 < 4 * 5 + 1
+
+
+async def test_one_goes_before_the_others(time: VirtualTime) -> None:
+    """Who waits for the window while another is refused does not go before it is known that it goes well."""
+    shared, server = governor(time, concurrency=3, max_wait=60), Window(time, 3, 4)
+    await asyncio.gather(*(shared.call(server) for _ in range(6)))
+    rest = asyncio.gather(*(shared.call(server) for _ in range(3)))
+    await time.sleep(0.5)
+    began = time.now
+    shared.pause(10)
+    await rest
+    first, *others = server.came[-3:]
+    assert first >= began + 10
+    assert min(others) >= first + 0.1
+
+
+@given(st.lists(st.one_of(st.integers(0, 7), st.just("leave"), st.just("cancel"), st.integers(-4, -1)), max_size=40))
 def test_places_are_never_too_many_and_never_lost(steps: list[int | str]) -> None:
     """Whoever comes, leaves or is cancelled, and however the limit moves: no more than it, and none waits beside a free one."""
 
@@ -300,7 +372,7 @@ def test_places_are_never_too_many_and_never_lost(steps: list[int | str]) -> Non
                 most = max(most, -step)
                 places.limit = -step
             else:
-                tasks.append(asyncio.create_task(places.take(step)))
+                tasks.append(asyncio.create_task(places.take(step % 4, begun=step > 3)))
             if step != "cancel":  # else it is cancelled before it runs, or in the middle of what the next step does
                 await asyncio.sleep(0)
             assert places.taken <= most
