@@ -45,9 +45,11 @@ def _end_row(planned: Planned, row: Row | None, known: Tombstone | None) -> None
     draft = planned.draft
     if row is None:
         planned.issues.append(Issue("information", "no-row", "there is no row of this resource"))
-        deleted = known is not None and known.row == "deleted"
-        version, updated = (known.version, known.updated) if known is not None else ("", "")
-        planned.tombstone = Tombstone("deleted", "deleted" if deleted else "untouched", version, updated)
+        if known is None:
+            planned.tombstone = Tombstone("deleted", "untouched")
+        else:
+            what = known.row if known.row == "deleted" else "untouched"
+            planned.tombstone = replace(known, why="deleted", row=what)
         return
     planned.row_id = row.id
     if draft.map.deletes == "delete":
