@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 from relay.errors import Failed, Transient
 from relay.fhir.answers import Read, instant_of
 from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient, raise_if_busy
-from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
+from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content, with_id
 from relay.inbound.entries import Incoming
 from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
 from relay.inbound.sent import SentBodies
@@ -28,6 +28,8 @@ from relay.store import Store
 FORWARDS: Final = "relay-forwards"
 
 _CONFLICT: Final = 409
+_GONE: Final = 410
+_KNOWN: Final = frozenset({OK, _GONE})  # of a resource that is there, or was
 _LASTING: Final = frozenset({401, 500})  # of a single entry: the server is there, and takes the others
 _TOKEN = re.compile(r"identifier=((?:[^|\\,$&]|\\.)+)\|((?:[^|\\,$&]|\\.)+)")
 
@@ -112,21 +114,22 @@ class _Run:
     async def settle_doubts(self) -> None:
         """Find out what became of the entries whose answer was lost.
 
-        A resource of an id we chose is there only if we made it; another one was put if it reads as it was sent. In a
-        transaction one that was made tells of all. One that reads otherwise, and was written since it was asked for, was
-        put and changed again, or changed and not put: it is not sent again, for that could take somebody's change back.
+        A resource of an id we chose is there, or was, only if we made it; another one was put if it reads as it was sent,
+        and deleted if it is gone. In a transaction one that was made tells of all. One that reads otherwise, and was
+        written since it was asked for, was done and changed again, or changed and not done: it is not sent again, for
+        that could take somebody's change back.
         """
         progress, work = self._progress, self._work
         doubtful = [index for index in sorted(progress.asked.keys() - progress.answers) if index in work.interactions]
         ids = work.ids(progress.answers)
-        asked = [each for index in doubtful if (each := work.ready(index, ids)).id and each.method == "PUT"]
+        asked = [each for index in doubtful if (each := await self._addressed(work.ready(index, ids))).id]
         if not asked:
             return
-        reads = await self._read_all(asked)
-        there = [(each, read) for each, read in zip(asked, reads, strict=True) if read.status == OK]
-        made = work.kind == "transaction" and any(each.chosen for each, _ in there)
-        done = [(each, read) for each, read in there if made or each.chosen or same_content(each.text, read.text)]
-        changed = [each.index for each, read in there if (each, read) not in done and self._written_since(each, read)]
+        reads = list(zip(asked, await self._read_all(asked), strict=True))
+        made = work.kind == "transaction" and any(each.chosen and read.status in _KNOWN for each, read in reads)
+        done = [(each, read) for each, read in reads if _is_done(each, read, made=made)]
+        open_ = [(each, read) for each, read in reads if (each, read) not in done]
+        changed = [each.index for each, read in open_ if made or self._written_since(each, read)]
         if work.kind == "transaction" and len(done) < len(doubtful) and not made:
             done = []  # none of it was done, or all of it and somebody came after: it goes again as a whole, or not at all
             changed = doubtful if changed else []
@@ -135,8 +138,19 @@ class _Run:
         progress.answers |= dict.fromkeys(changed, Answer(0, told=CHANGED))
         log.info("of %d forwarded entries %d were found done, %d changed", len(doubtful), len(done), len(changed))
 
+    async def _addressed(self, each: Interaction) -> Interaction:
+        """Return a PUT by condition as one of the resource that it means, if a search tells which that is."""
+        if not each.condition or not (found := await self._found(each)):
+            return each
+        return replace(each, id=found, text=with_id(each.text, found))
+
     def _written_since(self, each: Interaction, read: Read) -> bool:
-        """Tell whether the resource was written after it was first asked for; not if the server does not say when."""
+        """Tell whether the resource was written after it was first asked for; not if the server does not say when.
+
+        One of an id we chose that is gone was made, and deleted since.
+        """
+        if read.status != OK:
+            return each.chosen and read.status == _GONE
         updated = _last_updated(read)
         return bool(updated) and _time(updated) > _time(self._progress.asked[each.index])
 
@@ -232,6 +246,13 @@ class _Run:
         except Failed:  # a server that does not search, or not by this
             return ""
         return "" if found.several or not found.hits else found.hits[0].id
+
+
+def _is_done(each: Interaction, read: Read, *, made: bool) -> bool:
+    """Tell whether what was asked is done, by what the resource reads like; `made` says that its transaction was."""
+    if each.method == "DELETE":
+        return read.status == _GONE
+    return read.status == OK and (made or each.chosen or same_content(each.text, read.text))
 
 
 def _last_updated(read: Read) -> str:
