@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -57,7 +57,17 @@ class _Progress:
 class Forwarder:
     """Sends bundles to the FHIR server and returns them as they are there."""
 
-    def __init__(self, fhir: FhirClient, store: Store, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        fhir: FhirClient,
+        store: Store,
+        settings: Settings,
+        now: Callable[[], datetime],
+        *,
+        ours: Callable[[], Collection[str]],
+    ) -> None:
+        """`ours` returns the systems of the identifiers that the write-back adds."""
+        self._ours = ours
         self._fhir = fhir
         self._store = store
         self._settings = settings
@@ -80,7 +90,7 @@ class Forwarder:
         async def keep() -> None:
             await self._store.put_blob(FORWARDS, job_id, progress.dump())
 
-        run = _Run(self._fhir, work, progress, keep=keep, now=self._now)
+        run = _Run(self._fhir, work, progress, keep=keep, now=self._now, ours=self._ours())
         await run.settle_doubts()
         await run.send()
         await run.complete()
@@ -102,8 +112,10 @@ class _Run:
         *,
         keep: Callable[[], Awaitable[None]],
         now: Callable[[], datetime],
+        ours: Collection[str],
     ) -> None:
-        """`keep` stores the progress as it is then."""
+        """`keep` stores the progress as it is then; `ours` are the systems of the identifiers that the write-back adds."""
+        self._ours = ours
         self._fhir = fhir
         self._work = work
         self._progress = progress
@@ -127,7 +139,7 @@ class _Run:
             return
         reads = list(zip(asked, await self._read_all(asked), strict=True))
         made = work.kind == "transaction" and any(each.chosen and read.status in _KNOWN for each, read in reads)
-        done = [(each, read) for each, read in reads if _is_done(each, read, made=made)]
+        done = [(each, read) for each, read in reads if self._is_done(each, read, made=made)]
         open_ = [(each, read) for each, read in reads if (each, read) not in done]
         changed = [each.index for each, read in open_ if made or self._written_since(each, read)]
         if work.kind == "transaction" and len(done) < len(doubtful) and not made:
@@ -143,6 +155,12 @@ class _Run:
         if not each.condition or not (found := await self._found(each)):
             return each
         return replace(each, id=found, text=with_id(each.text, found))
+
+    def _is_done(self, each: Interaction, read: Read, *, made: bool) -> bool:
+        """Tell whether what was asked is done, by what the resource reads like; `made` says that its transaction was."""
+        if each.method == "DELETE":
+            return read.status == _GONE
+        return read.status == OK and (made or each.chosen or same_content(each.text, read.text, ours=self._ours))
 
     def _written_since(self, each: Interaction, read: Read) -> bool:
         """Tell whether the resource was written after it was first asked for; not if the server does not say when.
@@ -246,13 +264,6 @@ class _Run:
         except Failed:  # a server that does not search, or not by this
             return ""
         return "" if found.several or not found.hits else found.hits[0].id
-
-
-def _is_done(each: Interaction, read: Read, *, made: bool) -> bool:
-    """Tell whether what was asked is done, by what the resource reads like; `made` says that its transaction was."""
-    if each.method == "DELETE":
-        return read.status == _GONE
-    return read.status == OK and (made or each.chosen or same_content(each.text, read.text))
 
 
 def _last_updated(read: Read) -> str:

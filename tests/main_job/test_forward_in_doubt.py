@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from devstack.control import Fault
+from relay.inbound.change import Change
 from support.forwarded import new, of_type
 from support.merges import deletion, remove
 from support.samples import bundle, codes, encounter, patient
@@ -119,3 +120,17 @@ async def test_a_reference_to_what_gets_its_id_from_the_server(tmp_path: Path, k
         assert reply.status == 200, reply.body
         (seen,) = of_type(it, "Encounter")
         assert seen["subject"]["reference"] == "Patient/there"
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+async def test_the_relays_own_write_back_is_nobodys_change(tmp_path: Path, kind: str) -> None:
+    """The server tells of the PUT before it is looked for, and the GUID comes in: the PUT was done all the same."""
+    async with world(tmp_path, forward=True, events=False, retry_first="60") as it:
+        it.fhir.store._clock = it.clock
+        lose(it)
+        reply = await it.post(bundle(patient(identifier=[]), kind=kind))
+        it.clock.advance(timedelta(seconds=2))
+        await it.relay.inbound.changes([Change("hook", "Patient", "p1", None, "unknown", None)])
+        await it.settle()
+        assert codes(await outcome_of(it, reply.job)) == {"Patient/p1": []}
+        assert it.versions("Patient/p1") == 2, "put, and written back to"
