@@ -38,20 +38,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Progress:
-    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet."""
+    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet.
 
+    `seed` is what ids were made of: a setting that changes meanwhile makes no others.
+    """
+
+    seed: str
     asked: dict[int, str] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        said = {"asked": self.asked, "answers": {index: asdict(each) for index, each in self.answers.items()}}
+        said = {
+            "seed": self.seed,
+            "asked": self.asked,
+            "answers": {index: asdict(each) for index, each in self.answers.items()},
+        }
         return json.dumps(said).encode()
 
     @classmethod
-    def load(cls, data: bytes) -> _Progress:
+    def load(cls, data: bytes, seed: str) -> _Progress:
+        """Read what was kept; of an earlier version it has no seed, and was made with this one."""
         said = json.loads(data)
         asked = {int(index): at for index, at in said["asked"].items()}
-        return cls(asked, {int(index): Answer(**each) for index, each in said["answers"].items()})
+        return cls(
+            said.get("seed", seed), asked, {int(index): Answer(**each) for index, each in said["answers"].items()}
+        )
 
 
 class Forwarder:
@@ -81,11 +92,11 @@ class Forwarder:
         if incoming.type not in FORWARDED:
             return incoming
         seed = f"{self._settings.source_name}/{job_id}"
-        work = forwarding(incoming, sent, seed, reject=self._settings.validate_bundles == "reject")
+        kept = await self._store.get_blob(FORWARDS, job_id)
+        progress = _Progress.load(kept, seed) if kept is not None else _Progress(seed)
+        work = forwarding(incoming, sent, progress.seed, reject=self._settings.validate_bundles == "reject")
         if not work.interactions:
             return forwarded(incoming, work, {})
-        kept = await self._store.get_blob(FORWARDS, job_id)
-        progress = _Progress.load(kept) if kept is not None else _Progress()
 
         async def keep() -> None:
             await self._store.put_blob(FORWARDS, job_id, progress.dump())
