@@ -152,7 +152,7 @@ class _Run:
         made = work.kind == "transaction" and any(each.chosen and read.status in _KNOWN for each, read in reads)
         done = [(each, read) for each, read in reads if self._is_done(each, read, made=made)]
         open_ = [(each, read) for each, read in reads if (each, read) not in done]
-        changed = [each.index for each, read in open_ if made or self._written_since(each, read)]
+        changed = [each.index for each, read in open_ if made or await self._written_since(each, read)]
         if work.kind == "transaction" and len(done) < len(doubtful) and not made:
             done = []  # none of it was done, or all of it and somebody came after: it goes again as a whole, or not at all
             changed = doubtful if changed else []
@@ -173,15 +173,24 @@ class _Run:
             return read.status == _GONE
         return read.status == OK and (made or each.chosen or same_content(each.text, read.text, ours=self._ours))
 
-    def _written_since(self, each: Interaction, read: Read) -> bool:
-        """Tell whether the resource was written after it was first asked for; not if the server does not say when.
+    async def _written_since(self, each: Interaction, read: Read) -> bool:
+        """Tell whether the resource was written or deleted after it was first asked for; not if the server does not say when.
 
         One of an id we chose that is gone was made, and deleted since.
         """
-        if read.status != OK:
-            return each.chosen and read.status == _GONE
-        updated = _last_updated(read)
-        return bool(updated) and _time(updated) > _time(self._progress.asked[each.index])
+        asked = _time(self._progress.asked[each.index])
+        if read.status == _GONE:
+            return each.chosen or await self._has_versions_since(each, asked)
+        updated = _last_updated(read) if read.status == OK else ""
+        return bool(updated) and _time(updated) > asked
+
+    async def _has_versions_since(self, each: Interaction, asked: datetime) -> bool:
+        """Tell whether a resource that is gone has versions, its deletion among them, from after a time."""
+        try:
+            history = await self._fhir.listing(f"{each.type}/{each.id}/_history")
+        except Failed:  # a server that keeps no history
+            return False
+        return any(version.updated is not None and version.updated > asked for version in history.listed)
 
     async def _read_all(self, asked: Sequence[Interaction]) -> list[Read]:
         """Read resources; raises Transient if the server has no time for one of them."""

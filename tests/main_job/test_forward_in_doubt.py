@@ -134,3 +134,26 @@ async def test_the_relays_own_write_back_is_nobodys_change(tmp_path: Path, kind:
         await it.settle()
         assert codes(await outcome_of(it, reply.job)) == {"Patient/p1": []}
         assert it.versions("Patient/p1") == 2, "put, and written back to"
+
+
+@pytest.mark.parametrize("kind", ["batch", "transaction"])
+@pytest.mark.parametrize(("landed", "history"), [(True, True), (False, True), (False, False)])
+async def test_what_was_put_and_deleted(tmp_path: Path, kind: str, landed: bool, history: bool) -> None:
+    """A resource that somebody deleted since is not brought back; one that was gone before is put, as its sender asks."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        it.fhir.store._clock = it.clock
+        await it.put(patient())
+        if not landed:
+            await remove(it, "Patient/p1")
+            it.clock.advance(timedelta(seconds=2))
+        if not history:
+            it.fhir.faults.append(Fault(path="_history", status=404))
+        lose(it, landed=landed)
+        reply = await it.post(bundle(patient(active=True), kind=kind))
+        if landed:
+            it.clock.advance(timedelta(seconds=2))
+            await remove(it, "Patient/p1")
+        await it.settle()
+        assert ("Patient/p1" in it.newest()) is not landed
+        expected = ["changed-meanwhile"] if landed else []
+        assert codes(await outcome_of(it, reply.job)) == {"Patient/p1": expected}
