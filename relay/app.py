@@ -219,7 +219,7 @@ class Relay(Sides):
             self.store,
             carrier=carrier,
             gatherer=Gatherer(read, lambda: self.maps, settings, ordered_versions=self._ordered_versions),
-            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings, self.seams.now),
+            forwarder=lambda: Forwarder(self.fhir, self.store, self.settings, self.seams.now, ours=self._our_systems),
             searcher=Searcher(lambda: self.fhir, lambda: self.maps, self._heard, settings, self.seams.now),
             ledger=self.ledger,
             written=self.written,
@@ -228,6 +228,10 @@ class Relay(Sides):
             gate=self._gate,
             backoff=self._backoff,
         )
+
+    def _our_systems(self) -> frozenset[str]:
+        """Return the systems of the identifiers that the write-back adds."""
+        return frozenset(each.identifier.system for each in self.maps if each.identifier is not None)
 
     @cached_property
     def _gate(self) -> Gate:

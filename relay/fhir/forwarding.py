@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -164,14 +164,23 @@ def with_version(text: str, version: str, updated: str) -> str:
     return apply_edits(text, edits)
 
 
-def same_content(sent: str, read: str) -> bool:
-    """Tell whether two texts are one resource but for `meta`, which servers write themselves, and the spelling of numbers."""
+def same_content(sent: str, read: str, *, ours: Collection[str] = ()) -> bool:
+    """Tell whether two texts are one resource but for `meta`, which servers write themselves, and the spelling of numbers.
+
+    Identifiers of the systems in `ours` do not count either: the relay may have written them since.
+    """
     one, other = (json.loads(text, parse_float=Decimal, parse_int=Decimal) for text in (sent, read))
-    return _without_meta(one) == _without_meta(other)
+    return _plain(one, ours) == _plain(other, ours)
 
 
-def _without_meta(resource: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in resource.items() if name != "meta"}
+def _plain(resource: dict[str, Any], ours: Collection[str]) -> dict[str, Any]:
+    plain = {name: value for name, value in resource.items() if name != "meta"}
+    listed = plain.get("identifier")
+    if ours and isinstance(listed, list):
+        plain["identifier"] = [each for each in listed if not (isinstance(each, dict) and each.get("system") in ours)]
+        if not plain["identifier"]:
+            del plain["identifier"]
+    return plain
 
 
 def _top(text: str) -> dict[str, Any]:

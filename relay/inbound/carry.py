@@ -210,7 +210,7 @@ class Carrier:
                 break
             located = await self._named(pending, locator.locate(list(pending.values()), chosen), maps)
             located.agreed = await self._agreements(pending.values(), located)
-            await endings.see(pending.values(), located, ordered=options.ordered_versions)
+            await endings.see(pending.values(), located, ordered=options.ordered_versions, again=turn > 0)
             await linked.tie(pending, located, maps, locator.read)
             planned = plan(pending, located, maps, options)
             await endings.bury(planned.resources)

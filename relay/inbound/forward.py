@@ -50,9 +50,14 @@ class Forwarding:
     names: Mapping[str, int]
 
     def meant(self, reference: str, ids: Mapping[int, str]) -> str | None:
-        """Return `Type/id` of the entry that a Reference names; None if it names none, or one whose id is not known."""
+        """Return what a Reference to an entry has to say: `Type/id`, or its fullUrl while nobody knows the id; None if it names none.
+
+        Of a batch, in which the server resolves no fullUrl, None for that too.
+        """
         index = self.names.get(same_urn(reference), _SEVERAL)
-        return f"{self.interactions[index].type}/{ids[index]}" if index in ids else None
+        if index in ids:
+            return f"{self.interactions[index].type}/{ids[index]}"
+        return (self.interactions[index].full_url or None) if index in self.interactions else None
 
     def ids(self, answers: Mapping[int, Answer]) -> dict[int, str]:
         """Return the ids that are known: those we name, and those the server answered."""
@@ -213,7 +218,9 @@ def _interaction(entry: Entry, sent: SentBodies, seed: str, *, in_transaction: b
     if (entry.method == "POST" or conditional) and url.rstrip("/").rpartition("/")[2] not in (entry.resource_type, ""):
         message = "the URL names another type than the entry holds"
         raise Failed(message, code="invalid-element", at=f"{at}.request.url")
-    full_url = entry.full_url if in_transaction and entry.full_url[:4].lower() == "urn:" else ""
+    own = str(uuid5(_NAMESPACE, f"{seed}/{entry.index}"))
+    theirs = conditional or bool(entry.if_none_exist and new)
+    full_url = _full_url(entry, own if theirs else "") if in_transaction else ""
     each = Interaction(entry.index, "PUT", entry.resource_type, text=sent.text(entry), full_url=full_url)
     if conditional:
         return replace(each, condition=condition, if_match=entry.if_match, if_none_match=entry.if_none_match)
@@ -221,7 +228,16 @@ def _interaction(entry: Entry, sent: SentBodies, seed: str, *, in_transaction: b
         return replace(each, id=entry.key[1], if_match=entry.if_match, if_none_match=entry.if_none_match)
     if entry.if_none_exist:
         return replace(each, method="POST", if_none_exist=entry.if_none_exist)
-    return replace(each, id=str(uuid5(_NAMESPACE, f"{seed}/{entry.index}")), chosen=True)
+    return replace(each, id=own, chosen=True)
+
+
+def _full_url(entry: Entry, own: str) -> str:
+    """Return what references within a transaction name an entry by; made of `own` where its id is the server's to give.
+
+    By the id that the sender wrote they would name whoever has that id on the server.
+    """
+    made = f"urn:uuid:{own}" if own else ""
+    return entry.full_url if entry.full_url[:4].lower() == "urn:" else made
 
 
 def _check(resource: Mapping[str, Any]) -> None:

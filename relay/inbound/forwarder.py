@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 from relay.errors import Failed, Transient
 from relay.fhir.answers import Read, instant_of
 from relay.fhir.client import BUSY, TOO_MUCH, BundleRefused, FhirClient, raise_if_busy
-from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content
+from relay.fhir.forwarding import OK, Answer, Interaction, answer_of, entry_text, refusal_of, same_content, with_id
 from relay.inbound.entries import Incoming
 from relay.inbound.forward import CHANGED, FORWARDED, LOST, TOO_LARGE, Forwarding, chunks, forwarded, forwarding
 from relay.inbound.sent import SentBodies
@@ -28,6 +28,8 @@ from relay.store import Store
 FORWARDS: Final = "relay-forwards"
 
 _CONFLICT: Final = 409
+_GONE: Final = 410
+_KNOWN: Final = frozenset({OK, _GONE})  # of a resource that is there, or was
 _LASTING: Final = frozenset({401, 500})  # of a single entry: the server is there, and takes the others
 _TOKEN = re.compile(r"identifier=((?:[^|\\,$&]|\\.)+)\|((?:[^|\\,$&]|\\.)+)")
 
@@ -36,26 +38,47 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Progress:
-    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet."""
+    """When the server was first asked for the entries of a job, and what it answered; the other ones were not asked yet.
 
+    `seed` is what ids were made of: a setting that changes meanwhile makes no others.
+    """
+
+    seed: str
     asked: dict[int, str] = field(default_factory=dict)
     answers: dict[int, Answer] = field(default_factory=dict)
 
     def dump(self) -> bytes:
-        said = {"asked": self.asked, "answers": {index: asdict(each) for index, each in self.answers.items()}}
+        said = {
+            "seed": self.seed,
+            "asked": self.asked,
+            "answers": {index: asdict(each) for index, each in self.answers.items()},
+        }
         return json.dumps(said).encode()
 
     @classmethod
-    def load(cls, data: bytes) -> _Progress:
+    def load(cls, data: bytes, seed: str) -> _Progress:
+        """Read what was kept; of an earlier version it has no seed, and was made with this one."""
         said = json.loads(data)
         asked = {int(index): at for index, at in said["asked"].items()}
-        return cls(asked, {int(index): Answer(**each) for index, each in said["answers"].items()})
+        return cls(
+            said.get("seed", seed), asked, {int(index): Answer(**each) for index, each in said["answers"].items()}
+        )
 
 
 class Forwarder:
     """Sends bundles to the FHIR server and returns them as they are there."""
 
-    def __init__(self, fhir: FhirClient, store: Store, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        fhir: FhirClient,
+        store: Store,
+        settings: Settings,
+        now: Callable[[], datetime],
+        *,
+        ours: Callable[[], Collection[str]],
+    ) -> None:
+        """`ours` returns the systems of the identifiers that the write-back adds."""
+        self._ours = ours
         self._fhir = fhir
         self._store = store
         self._settings = settings
@@ -69,16 +92,16 @@ class Forwarder:
         if incoming.type not in FORWARDED:
             return incoming
         seed = f"{self._settings.source_name}/{job_id}"
-        work = forwarding(incoming, sent, seed, reject=self._settings.validate_bundles == "reject")
+        kept = await self._store.get_blob(FORWARDS, job_id)
+        progress = _Progress.load(kept, seed) if kept is not None else _Progress(seed)
+        work = forwarding(incoming, sent, progress.seed, reject=self._settings.validate_bundles == "reject")
         if not work.interactions:
             return forwarded(incoming, work, {})
-        kept = await self._store.get_blob(FORWARDS, job_id)
-        progress = _Progress.load(kept) if kept is not None else _Progress()
 
         async def keep() -> None:
             await self._store.put_blob(FORWARDS, job_id, progress.dump())
 
-        run = _Run(self._fhir, work, progress, keep=keep, now=self._now)
+        run = _Run(self._fhir, work, progress, keep=keep, now=self._now, ours=self._ours())
         await run.settle_doubts()
         await run.send()
         await run.complete()
@@ -100,8 +123,10 @@ class _Run:
         *,
         keep: Callable[[], Awaitable[None]],
         now: Callable[[], datetime],
+        ours: Collection[str],
     ) -> None:
-        """`keep` stores the progress as it is then."""
+        """`keep` stores the progress as it is then; `ours` are the systems of the identifiers that the write-back adds."""
+        self._ours = ours
         self._fhir = fhir
         self._work = work
         self._progress = progress
@@ -112,21 +137,22 @@ class _Run:
     async def settle_doubts(self) -> None:
         """Find out what became of the entries whose answer was lost.
 
-        A resource of an id we chose is there only if we made it; another one was put if it reads as it was sent. In a
-        transaction one that was made tells of all. One that reads otherwise, and was written since it was asked for, was
-        put and changed again, or changed and not put: it is not sent again, for that could take somebody's change back.
+        A resource of an id we chose is there, or was, only if we made it; another one was put if it reads as it was sent,
+        and deleted if it is gone. In a transaction one that was made tells of all. One that reads otherwise, and was
+        written since it was asked for, was done and changed again, or changed and not done: it is not sent again, for
+        that could take somebody's change back.
         """
         progress, work = self._progress, self._work
         doubtful = [index for index in sorted(progress.asked.keys() - progress.answers) if index in work.interactions]
         ids = work.ids(progress.answers)
-        asked = [each for index in doubtful if (each := work.ready(index, ids)).id and each.method == "PUT"]
+        asked = [each for index in doubtful if (each := await self._addressed(work.ready(index, ids))).id]
         if not asked:
             return
-        reads = await self._read_all(asked)
-        there = [(each, read) for each, read in zip(asked, reads, strict=True) if read.status == OK]
-        made = work.kind == "transaction" and any(each.chosen for each, _ in there)
-        done = [(each, read) for each, read in there if made or each.chosen or same_content(each.text, read.text)]
-        changed = [each.index for each, read in there if (each, read) not in done and self._written_since(each, read)]
+        reads = list(zip(asked, await self._read_all(asked), strict=True))
+        made = work.kind == "transaction" and any(each.chosen and read.status in _KNOWN for each, read in reads)
+        done = [(each, read) for each, read in reads if self._is_done(each, read, made=made)]
+        open_ = [(each, read) for each, read in reads if (each, read) not in done]
+        changed = [each.index for each, read in open_ if made or await self._written_since(each, read)]
         if work.kind == "transaction" and len(done) < len(doubtful) and not made:
             done = []  # none of it was done, or all of it and somebody came after: it goes again as a whole, or not at all
             changed = doubtful if changed else []
@@ -135,10 +161,36 @@ class _Run:
         progress.answers |= dict.fromkeys(changed, Answer(0, told=CHANGED))
         log.info("of %d forwarded entries %d were found done, %d changed", len(doubtful), len(done), len(changed))
 
-    def _written_since(self, each: Interaction, read: Read) -> bool:
-        """Tell whether the resource was written after it was first asked for; not if the server does not say when."""
-        updated = _last_updated(read)
-        return bool(updated) and _time(updated) > _time(self._progress.asked[each.index])
+    async def _addressed(self, each: Interaction) -> Interaction:
+        """Return a PUT by condition as one of the resource that it means, if a search tells which that is."""
+        if not each.condition or not (found := await self._found(each)):
+            return each
+        return replace(each, id=found, text=with_id(each.text, found))
+
+    def _is_done(self, each: Interaction, read: Read, *, made: bool) -> bool:
+        """Tell whether what was asked is done, by what the resource reads like; `made` says that its transaction was."""
+        if each.method == "DELETE":
+            return read.status == _GONE
+        return read.status == OK and (made or each.chosen or same_content(each.text, read.text, ours=self._ours))
+
+    async def _written_since(self, each: Interaction, read: Read) -> bool:
+        """Tell whether the resource was written or deleted after it was first asked for; not if the server does not say when.
+
+        One of an id we chose that is gone was made, and deleted since.
+        """
+        asked = _time(self._progress.asked[each.index])
+        if read.status == _GONE:
+            return each.chosen or await self._has_versions_since(each, asked)
+        updated = _last_updated(read) if read.status == OK else ""
+        return bool(updated) and _time(updated) > asked
+
+    async def _has_versions_since(self, each: Interaction, asked: datetime) -> bool:
+        """Tell whether a resource that is gone has versions, its deletion among them, from after a time."""
+        try:
+            history = await self._fhir.listing(f"{each.type}/{each.id}/_history")
+        except Failed:  # a server that keeps no history
+            return False
+        return any(version.updated is not None and version.updated > asked for version in history.listed)
 
     async def _read_all(self, asked: Sequence[Interaction]) -> list[Read]:
         """Read resources; raises Transient if the server has no time for one of them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class Located:
     `children` holds child rows by (expansion table, lookup, parent GUID); the parent may be a child row itself.
     `identified` holds parents by (resource type, system, value), `in_use` those of them that are. `agreed` is None where no map tracks columns.
     `tied` are resources without a row that are known to carry a Dynamics identifier.
-    `tombstones` are those of resources for which one matters, `seen` the statuses of reads of the FHIR server.
+    `tombstones` are those of resources for which one matters, `seen` the statuses of reads of the FHIR server, `unreplaced` those of the read that no other one replaces.
     """
 
     keyed: dict[tuple[str, str], list[Row]] = field(default_factory=lambda: defaultdict(list))
@@ -67,6 +67,7 @@ class Located:
     tied: set[tuple[str, str]] = field(default_factory=set)
     tombstones: Mapping[tuple[str, str], Tombstone] = field(default_factory=dict)
     seen: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    unreplaced: Collection[tuple[str, str]] = ()
 
     def by_fhir_id(self, resource_type: str, fhir_id: str) -> list[Row]:
         """Return the rows that carry this FHIR id."""

@@ -45,9 +45,11 @@ def _end_row(planned: Planned, row: Row | None, known: Tombstone | None) -> None
     draft = planned.draft
     if row is None:
         planned.issues.append(Issue("information", "no-row", "there is no row of this resource"))
-        deleted = known is not None and known.row == "deleted"
-        version, updated = (known.version, known.updated) if known is not None else ("", "")
-        planned.tombstone = Tombstone("deleted", "deleted" if deleted else "untouched", version, updated)
+        if known is None:
+            planned.tombstone = Tombstone("deleted", "untouched")
+        else:
+            what = known.row if known.row == "deleted" else "untouched"
+            planned.tombstone = replace(known, why="deleted", row=what)
         return
     planned.row_id = row.id
     if draft.map.deletes == "delete":
@@ -68,7 +70,9 @@ def _end_row(planned: Planned, row: Row | None, known: Tombstone | None) -> None
 
 
 def too_late(draft: Draft, located: Located, *, ordered: bool) -> Failed | Issue | None:
-    """Say why a resource that has a tombstone is not written: its deletion is newer, or the server cannot tell."""
+    """Say why a resource is not written: its deletion is newer, or the server cannot tell, or it is replaced no more."""
+    if draft.end == "merged" and draft.key in located.unreplaced:
+        return Issue("information", "stale", "the FHIR server has a version of this resource that nothing replaces")
     tombstone = located.tombstones.get(draft.key)
     if tombstone is None or tombstone.why != "deleted":
         return None
@@ -96,14 +100,26 @@ def change_of_state(planned: Planned, row: Row | None, located: Located) -> dict
     inactive = row is not None and is_retired(table, row.values)
     if draft.end == "merged":
         return _merge(planned, row, known, inactive=inactive)
-    if not inactive or draft.map.deletes == draft.map.merges == "ignore":
+    if draft.map.deletes == draft.map.merges == "ignore":
         return {}
+    if not inactive:
+        return _held(row, known)
     if known is None or not known.is_ours:
         message = "the row is out of use, and not by the relay's doing: it is kept up to date and stays out of use"
         planned.issues.append(Issue("information", "row-inactive", message, STATE))
         return {}
     planned.issues.append(Issue("information", "reactivated", "the row is in use again: the resource is back", STATE))
     return revive(table, known.was)
+
+
+def _held(row: Row | None, known: Tombstone | None) -> dict[str, Any]:
+    """Return the state of a row in use, to be written once more, where somebody may be about to take it out of use.
+
+    The resource is there. Who saw it gone, and noted so, writes under the ETag of then, and has to look again.
+    """
+    if row is None or known is None or known.row == "untouched":
+        return {}
+    return {name: row.values[name] for name in (STATE, STATUS) if row.values.get(name) is not None}
 
 
 def _merge(planned: Planned, row: Row | None, known: Tombstone | None, *, inactive: bool) -> dict[str, Any]:

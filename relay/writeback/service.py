@@ -143,13 +143,18 @@ class WriteBacks:
         return found
 
     async def _found(self, event: EventMessage, found: Found) -> Handled:
-        (result,) = await self._writer.write([found.link])
-        if found.tag:
-            done = result.state in ("written", "present")
-            await self._ledger.finish(found.tag, () if done else (found.link.row_id,))
+        result = await self._write(found, posted=found.link.posted)
         if found.carries is not None and result.state in ("written", "present"):
             return await self._carry(event, found.carries, found.link.row_id)
         return await self._settle(event, result)
+
+    async def _write(self, found: Found, *, posted: bool) -> LinkResult:
+        """Make the link of a row that was just read, and note whether it is done if its identifier row is new."""
+        (result,) = await self._writer.write([replace(found.link, posted=posted)])
+        if found.tag:
+            done = result.state in ("written", "present")
+            await self._ledger.finish(found.tag, () if done else (found.link.row_id,))
+        return result
 
     async def _carry(self, event: EventMessage, entity_map: EntityMap, guid: str) -> Handled:
         """Bring changed columns to FHIR; columns that both sides changed are shown to a person and left as they are."""
@@ -173,8 +178,15 @@ class WriteBacks:
         return None
 
     async def _link(self, message: LinkMessage) -> Handled:
-        (result,) = await self._writer.write([message.link()])
-        return await self._settle(message, result)
+        """Make a link that waited, if its row is still there and what it was: meanwhile users may have dealt with it."""
+        row = EventMessage(message.table, message.row_id, "Create", tag=PREFIX)  # one that the relay wrote
+        async with self._lanes.hold(_subject(message)):
+            found = await self._reader.read(row)
+            if not isinstance(found, Found):
+                reason = found.reason if isinstance(found, Ignored) else "no-fhir-id"
+                log.info("a link that waited is not wanted any more: %s", reason)
+                return Handled("ignored", reason)
+            return await self._settle(message, await self._write(found, posted=message.posted))
 
     async def _settle(self, message: Message, result: LinkResult) -> Handled:
         if result.state == "queued":

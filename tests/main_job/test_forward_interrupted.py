@@ -182,3 +182,15 @@ async def test_another_writer_between_forward_and_write_back(tmp_path: Path) -> 
         await it.post(bundle(patient()))
         now = await it.read("Patient", "p1")
         assert (now["active"], now["identifier"][-1]["system"]) == (True, URN.format("patient"))
+
+
+async def test_the_name_of_the_source_changes_meanwhile(tmp_path: Path) -> None:
+    """The ids of what was sent stay those that were chosen then: nothing is made a second time under others."""
+    async with world(tmp_path, forward=True, events=False) as it:
+        it.fhir.faults.append(Fault(method="POST", path="^/$", effect="lose"))
+        assert (await it.post(visit())).status == 202
+        it.relay.settings = it.relay.settings.model_copy(update={"source_name": "moved"})
+        await it.restart()
+        await it.settle()
+        assert len(it.newest()) == 3
+        assert len(await it.rows("contacts")) == 2

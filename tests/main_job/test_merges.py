@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -302,3 +303,14 @@ async def test_a_refused_merge_leaves_no_tombstone(tmp_path: Path) -> None:
         assert await it.store.list_rows(TABLE) == []
         await send(it, replaced("p1", "p2"))
         assert await state(it) == {"p1": 1, "p2": 0}
+
+
+@pytest.mark.parametrize(("number", "ends"), [(2, 0), (4, 1)])
+async def test_a_merge_that_is_told_late(tmp_path: Path, number: int, ends: int) -> None:
+    """What the server has not replaced (any more) keeps its row in use, unless the server shows a version from before."""
+    async with world(tmp_path, maps=maps(tmp_path), events=False) as it:
+        it.fhir.store._clock = lambda: datetime(2026, 5, 1, 10, 3, tzinfo=UTC)
+        await send(it, patient(), patient("p2"))
+        outcome = await carried(it, bundle(version(replaced("p1", "p2"), number)))
+        assert told(outcome) == ([("skipped", ["stale"])] if number == 2 else [("updated", ["merged"])])
+        assert await state(it) == {"p1": ends, "p2": 0}

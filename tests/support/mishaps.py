@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import httpx
 
+from relay.app import Relay
+from relay.errors import StoreUnavailable
 from support.world import Between, World
 
 Moment = Literal["before", "after"]
@@ -119,3 +121,72 @@ def answering(side: Between, status: int) -> Iterator[None]:
         yield
     finally:
         side.inner = inner
+
+
+Failure = Literal["unreached", "lost", "killed"]
+"""How a call fails: it does not arrive, or it is done and nobody comes to know, or the relay dies instead of making it."""
+
+
+@dataclass
+class Trial:
+    """Every call of the relay, to its store and to both servers, in order; one fails: number `at`, or the first named `first`."""
+
+    at: int = -1
+    first: str = ""
+    how: Failure = "killed"
+    seen: list[str] = field(default_factory=list)
+
+    def watch(self, world: World) -> Trial:
+        """Stand between a world's relay and everything that it calls."""
+        maps = world.relay.maps
+        store: Any = _Watched(world.store, self)
+        world.relay = Relay(world.relay.settings, store=store, seams=world.relay.seams)
+        world.relay.__dict__["maps"] = maps
+        for side in (world.to_dataverse, world.to_fhir):
+            side.before.append(self._before)
+            side.after.append(self._after)
+        return self
+
+    @property
+    def struck(self) -> bool:
+        """Whether the call that was to fail was made."""
+        return 0 <= self.at < len(self.seen)
+
+    def asked(self, what: str, cut: Exception) -> None:
+        """Note a call that is about to be made, and let it fail if it is not to arrive."""
+        if what == self.first and self.at < 0:
+            self.at = len(self.seen)
+        self.seen.append(what)
+        if len(self.seen) - 1 == self.at and self.how != "lost":
+            raise Kill if self.how == "killed" else cut
+
+    def answered(self, cut: Exception) -> None:
+        """Let the call that was made last fail if its answer is to be lost."""
+        if len(self.seen) - 1 == self.at and self.how == "lost":
+            raise cut
+
+    async def _before(self, request: httpx.Request) -> None:
+        what = f"{request.method} {request.url.host} {request.url.path}"
+        self.asked(what, httpx.ConnectError("unreached", request=request))
+
+    async def _after(self, request: httpx.Request) -> None:
+        self.answered(httpx.ReadError("lost", request=request))
+
+
+class _Watched:
+    """A store whose calls a trial sees."""
+
+    def __init__(self, inner: Any, trial: Trial) -> None:
+        self._inner = inner
+        self._trial = trial
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+
+        async def call(*given: Any, **named: Any) -> Any:
+            self._trial.asked(f"store.{name} {given[0] if given else ''}", StoreUnavailable("unreached"))
+            answer = await found(*given, **named)
+            self._trial.answered(StoreUnavailable("lost"))
+            return answer
+
+        return call
