@@ -39,5 +39,7 @@ async def _count(*, trusted: bool) -> dict[str, int]:
             await world.put(*made)
             # A sender that forwards the server's own bodies sends them with their versions.
             body = bundle_of(*(await world.read(*made)))
+            await world.relay.fhir.profile()  # once a process: what kind of server it is
+            world.forget()
             await world.post(body)
             return {"dataverse": len(world.dataverse.calls), "fhir": len(world.fhir.calls)}

@@ -43,7 +43,8 @@ MEANINGS: dict[str, tuple[str, str]] = {
         "HTTP calls for 100 new patients with 4 identifiers each",
         (
             "the inbound request, one read and one write of Dataverse, one batch of reads and one of PUTs on the FHIR server; "
-            "the reference architecture makes 2N + 2 to 4N + 2, here {reference_least} to {reference_most}"
+            "the reference architecture makes 2N + 2 to 4N + 2, here {reference_least} to {reference_most}. A new process asks the "
+            "FHIR server once which kind it is, not counted here"
         ),
     ),
     "calls_per_bundle_trusted": (
