@@ -161,8 +161,11 @@ MEANINGS: dict[str, tuple[str, str]] = {
         ),
     ),
     "told_together": (
-        "{count} new patients, each told of by a message of its own, {side_by_side} messages side by side",
-        "those that wait at the same time are carried out as one bundle; {fhir} calls to the FHIR server, {seconds} s",
+        "100 new patients, each told of by a message of its own",
+        (
+            "{side_by_side} messages side by side; those that wait at the same time are carried out as one bundle; {fhir} calls to "
+            "the FHIR server, {seconds} s"
+        ),
     ),
     "told_alone": (
         "the same, each message carried out alone",
