@@ -13,32 +13,13 @@ from relay.errors import StoreUnavailable
 from relay.mapping.load import MapSet, load_maps
 from support.forwarded import new
 from support.made_up import PRACTITIONER, maps_folder
-from support.merges import deletion, remove, replaced
+from support.merges import MERGED_INTO, deletion, patient_map, remove, replaced
 from support.mishaps import Failure, Kill, Trial
 from support.samples import bundle, encounter, patient
 from support.state import state
 from support.world import World, shipped_maps, world
 
 Json = dict[str, Any]
-
-PATIENT = """
-resource: Patient
-table: contact
-where: {msemr_contacttype: 935000000}
-key: msemr_azurefhirid
-version: msemr_azurefhirversion
-last_updated: msemr_azurefhirlastupdatedon
-merged_into: msemr_link1
-deletes: POLICY
-identifier:
-  system: urn:oid:org.d365.mc4h.patient.id
-  table: prefix_patientidentifier
-  lookup: prefix_patient
-  system_column: prefix_system
-  value_column: prefix_value
-attributes:
-  - {column: lastname, copy: "$.name[0].family"}
-"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +117,7 @@ async def _post(it: World, body: Json) -> None:
 async def test_any_call_may_fail(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unreached, its answer lost or the relay dead: retries end in the same rows, resources and tombstones."""
     case = CASES[name]
-    text = PATIENT.replace("POLICY", case.deletes)
+    text = patient_map(f"{MERGED_INTO}deletes: {case.deletes}")
     maps = load_maps(maps_folder(tmp_path, text, PRACTITIONER)) if case.deletes else shipped_maps()
     calm = Trial()
     wanted = await _run(tmp_path / "calm", maps, case, calm, monkeypatch)

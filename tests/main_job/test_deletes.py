@@ -14,7 +14,19 @@ from relay.inbound.change import Change
 from relay.store.agreed import TABLE as AGREED
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
-from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told, version
+from support.merges import (
+    GONE,
+    IN_USE,
+    carried,
+    deletion,
+    known,
+    patient_map,
+    remove,
+    removed,
+    state,
+    told,
+    version,
+)
 from support.mishaps import Kill, Moment, Wire, answering, each_time, once, writes_rows
 from support.refusals import refuses
 from support.samples import bundle, care_plan, encounter, patient, practitioner, results
@@ -24,34 +36,10 @@ from support.world import World, world
 NUMBERS = count()
 P1 = row_key("fhir", "Patient", "p1")
 
-PATIENT = """
-resource: Patient
-table: contact
-where: {msemr_contacttype: 935000000}
-key: msemr_azurefhirid
-version: msemr_azurefhirversion
-last_updated: msemr_azurefhirlastupdatedon
-POLICY
-identifier:
-  system: urn:oid:org.d365.mc4h.patient.id
-  table: prefix_patientidentifier
-  lookup: prefix_patient
-  system_column: prefix_system
-  value_column: prefix_value
-attributes:
-  - {column: lastname, copy: "$.name[0].family"}
-"""
-
 
 def maps(folder: Path, policy: str) -> Path:
     """Return a folder of maps in which patients have this policy."""
-    return maps_folder(folder, PATIENT.replace("POLICY", policy), PRACTITIONER)
-
-
-async def known(it: World, *resources: dict[str, Any]) -> None:
-    """Have resources on both sides."""
-    await it.put(*resources)
-    await carried(it, bundle(*resources))
+    return maps_folder(folder, patient_map(policy), PRACTITIONER)
 
 
 async def only(it: World, entity_set: str = "contacts") -> dict[str, Any]:
@@ -376,7 +364,7 @@ async def test_dying_anywhere_in_a_deletion(tmp_path: Path, policy: str, moment:
 @pytest.mark.parametrize("policy", ["deactivate", "delete"])
 async def test_where_changes_go_both_ways_a_deletion_goes_one(tmp_path: Path, policy: str) -> None:
     """The events of a row that goes out of use, and what users do with it then, cause no write to FHIR; back, they do."""
-    text = PATIENT.replace("POLICY", f"deletes: {policy}\nwriteback: [create, update]")
+    text = patient_map(f"deletes: {policy}\nwriteback: [create, update]")
     text = text.replace('family"}', 'family", writeback: true}')
     async with world(tmp_path, maps=maps_folder(tmp_path, text)) as it:
         await known(it, patient())

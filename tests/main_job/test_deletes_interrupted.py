@@ -3,48 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from devstack.control import Fault
 from relay.dataverse.keys import row_key
 from support.made_up import PRACTITIONER, maps_folder
-from support.merges import GONE, IN_USE, carried, deletion, remove, removed, state, told
+from support.merges import (
+    GONE,
+    IN_USE,
+    carried,
+    deletion,
+    known,
+    patient_map,
+    remove,
+    removed,
+    state,
+    told,
+)
 from support.mishaps import Trial, once, writes_rows
 from support.samples import bundle, patient
 from support.users import saves
-from support.world import World, rival, world
+from support.world import rival, world
 
 P1 = row_key("fhir", "Patient", "p1")
-
-PATIENT = """
-resource: Patient
-table: contact
-where: {msemr_contacttype: 935000000}
-key: msemr_azurefhirid
-deletes: POLICY
-identifier:
-  system: urn:oid:org.d365.mc4h.patient.id
-  table: prefix_patientidentifier
-  lookup: prefix_patient
-  system_column: prefix_system
-  value_column: prefix_value
-attributes:
-  - {column: lastname, copy: "$.name[0].family"}
-"""
-
-
-async def known(it: World, *resources: dict[str, Any]) -> None:
-    """Have resources on both sides."""
-    await it.put(*resources)
-    await carried(it, bundle(*resources))
 
 
 @pytest.mark.parametrize("policy", ["deactivate", "delete"])
 async def test_the_answer_to_the_write_is_lost(tmp_path: Path, policy: str) -> None:
     """Sent again at once, the write finds the row as it made it: that was the relay, and it can be brought back."""
-    maps = maps_folder(tmp_path, PATIENT.replace("POLICY", policy), PRACTITIONER)
+    maps = maps_folder(tmp_path, patient_map(f"deletes: {policy}", versions=False), PRACTITIONER)
     async with world(tmp_path, maps=maps, events=False) as it:
         await known(it, patient())
         there = await it.read("Patient", "p1")
@@ -90,7 +78,7 @@ async def test_a_user_who_brought_the_row_back_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("policy", ["deactivate", "delete"])
 async def test_the_resource_is_put_back_meanwhile(tmp_path: Path, policy: str) -> None:
     """Another process carries the resource that is back between read and write: the server is asked again, the row stays."""
-    maps = maps_folder(tmp_path, PATIENT.replace("POLICY", policy), PRACTITIONER)
+    maps = maps_folder(tmp_path, patient_map(f"deletes: {policy}", versions=False), PRACTITIONER)
     async with world(tmp_path, maps=maps, events=False) as it, rival(it, tmp_path) as other:
         await known(it, patient())
         await remove(it, "Patient/p1")

@@ -12,22 +12,10 @@ from hypothesis import strategies as st
 
 from relay.dataverse.keys import row_key
 from support.made_up import maps_folder
-from support.merges import deletion, remove, replaced
+from support.merges import MERGED_INTO, deletion, patient_map, remove, replaced
 from support.samples import bundle, patient
 from support.world import World, world
 
-MAP = """
-resource: Patient
-table: contact
-where: {msemr_contacttype: 935000000}
-key: msemr_azurefhirid
-version: msemr_azurefhirversion
-last_updated: msemr_azurefhirlastupdatedon
-merged_into: msemr_link1
-deletes: POLICY
-attributes:
-  - {column: lastname, copy: "$.name[0].family"}
-"""
 SURVIVOR = row_key("fhir", "Patient", "p2")
 
 steps = st.lists(st.sampled_from(["put", "delete", "merge"]), min_size=1, max_size=6)
@@ -47,7 +35,7 @@ def test_the_row_ends_as_the_resource_does(done: list[str], policy: str, write: 
 
 
 async def _play(folder: Path, done: list[str], policy: str, write: str, data: st.DataObject) -> None:
-    maps = maps_folder(folder, MAP.replace("POLICY", policy))
+    maps = maps_folder(folder, patient_map(f"{MERGED_INTO}deletes: {policy}", identifier=False))
     async with world(folder, maps=maps, write=write, fhir_versions="ordered", events=False) as it:
         await it.put(patient("p2"))
         await it.post(bundle(patient("p2")))

@@ -13,7 +13,7 @@ from relay.errors import MapError
 from relay.mapping.load import load_maps
 from relay.store.tombstones import TABLE
 from support.made_up import PRACTITIONER, maps_folder
-from support.merges import GONE, carried, removed, replaced, state, told, version
+from support.merges import GONE, MERGED_INTO, carried, patient_map, removed, replaced, state, told, version
 from support.refusals import refuses
 from support.samples import bundle, encounter, patient, results
 from support.users import saves
@@ -21,28 +21,11 @@ from support.world import URN, World, world
 
 LOSER = row_key("fhir", "Patient", "p1")
 SURVIVOR = row_key("fhir", "Patient", "p2")
+MERGES = patient_map(MERGED_INTO)
 POINTER = "_msemr_link1_value"
 
-PATIENT = """
-resource: Patient
-table: contact
-where: {msemr_contacttype: 935000000}
-key: msemr_azurefhirid
-version: msemr_azurefhirversion
-last_updated: msemr_azurefhirlastupdatedon
-merged_into: msemr_link1
-identifier:
-  system: urn:oid:org.d365.mc4h.patient.id
-  table: prefix_patientidentifier
-  lookup: prefix_patient
-  system_column: prefix_system
-  value_column: prefix_value
-attributes:
-  - {column: lastname, copy: "$.name[0].family"}
-"""
 
-
-def maps(folder: Path, text: str = PATIENT) -> Path:
+def maps(folder: Path, text: str = MERGES) -> Path:
     """Return a folder of this one map."""
     return maps_folder(folder, text)
 
@@ -213,7 +196,7 @@ async def test_what_is_no_merge(tmp_path: Path, more: dict[str, Any]) -> None:
 
 async def test_merges_ignored(tmp_path: Path) -> None:
     """With `merges: ignore` the row stays in use, and the survivor need not be there."""
-    text = PATIENT.replace("merged_into: msemr_link1", "merges: ignore\ndeletes: ignore")
+    text = patient_map("merges: ignore\ndeletes: ignore")
     async with world(tmp_path, maps=maps(tmp_path, text)) as it:
         assert told(await send(it, replaced("p1", "p2"))) == [("created", [])]
         assert await state(it) == {"p1": 0}
@@ -269,7 +252,7 @@ REFUSED = {
 def test_keys_that_cannot_be(tmp_path: Path, name: str) -> None:
     """A pointer that is no lookup of one's own, and a policy for rows whose state the map writes itself, are refused at load."""
     line, message = REFUSED[name]
-    text = PATIENT.replace("merged_into: msemr_link1", line)
+    text = patient_map(line)
     if name == "taken":
         text += '  - {column: msemr_link2, reference: "$.link[0].other", targets: {Patient: contact}}\n'
     if name == "state":
@@ -281,7 +264,7 @@ def test_keys_that_cannot_be(tmp_path: Path, name: str) -> None:
 
 def test_a_map_that_writes_the_state_itself_leaves_ends_alone(tmp_path: Path) -> None:
     """Where a line writes the state, and where the facts name no state out of use, the default is to ignore."""
-    text = PATIENT.replace("merged_into: msemr_link1\n", "")
+    text = patient_map()
     text += "  - {column: statecode, map: $.active, values: {true: 0, false: 1}}\n"
     (entity_map,) = load_maps(maps(tmp_path, text))
     assert (entity_map.deletes, entity_map.merges) == ("ignore", "ignore")

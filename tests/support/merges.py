@@ -4,11 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
-from support.samples import Json, patient, results
+from support.samples import Json, bundle, patient, results
 from support.world import World
+
+_PATIENT = """
+resource: Patient
+table: contact
+where: {msemr_contacttype: 935000000}
+key: msemr_azurefhirid
+"""
+_VERSIONS = """\
+version: msemr_azurefhirversion
+last_updated: msemr_azurefhirlastupdatedon
+"""
+_IDENTIFIER = """\
+identifier:
+  system: urn:oid:org.d365.mc4h.patient.id
+  table: prefix_patientidentifier
+  lookup: prefix_patient
+  system_column: prefix_system
+  value_column: prefix_value
+"""
+_NAME = """\
+attributes:
+  - {column: lastname, copy: "$.name[0].family"}
+"""
+MERGED_INTO = "merged_into: msemr_link1\n"
 
 GONE = {"statecode": 1, "statuscode": 2}
 IN_USE = {"statecode": 0, "statuscode": 1}
+
+
+def patient_map(policy: str = "", *, versions: bool = True, identifier: bool = True) -> str:
+    """Return a map of patients by which these lines (`deletes: delete`) say what becomes of rows."""
+    lines = f"{policy.rstrip()}\n" if policy else ""
+    return _PATIENT + (_VERSIONS if versions else "") + lines + (_IDENTIFIER if identifier else "") + _NAME
+
+
+async def known(it: World, *resources: Json) -> None:
+    """Have resources on both sides."""
+    await it.put(*resources)
+    await carried(it, bundle(*resources))
 
 
 def deletion(*addresses: str, kind: str = "batch") -> Json:
@@ -24,9 +60,9 @@ async def remove(it: World, *addresses: str) -> None:
         assert answer.is_success, answer.text
 
 
-async def carried(it: World, bundle: Json, status: int = 200) -> Json:
+async def carried(it: World, sent: Json, status: int = 200) -> Json:
     """Send a bundle to the relay and return the outcome."""
-    reply = await it.post(bundle)
+    reply = await it.post(sent)
     assert reply.body is not None
     assert reply.status == status, reply.body
     return dict(reply.body)
@@ -67,8 +103,11 @@ def version(resource: Json, number: int) -> Json:
 __all__ = [
     "GONE",
     "IN_USE",
+    "MERGED_INTO",
     "carried",
     "deletion",
+    "known",
+    "patient_map",
     "remove",
     "removed",
     "replaced",
