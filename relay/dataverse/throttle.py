@@ -16,6 +16,9 @@ from relay.dataverse.places import Places, Repeats
 from relay.errors import Transient
 from relay.telemetry import current_meter, current_work
 
+THROTTLED: Final = "throttled"
+"""The code of a call that was not made, since Dataverse has no time for anybody for longer than may be waited."""
+
 _THROTTLED: Final = 429
 _AGAIN: Final = frozenset({_THROTTLED, 502, 503, 504})
 _FIRST_DELAY: Final = 0.5
@@ -188,7 +191,7 @@ class Governor:
             try:
                 while closed := (gate := self._gate()) or self._pace.wait(self._clock(), self._sent, begun=begun):
                     if waited + gate > budget or self._clock() + closed > came + self._in_line:
-                        raise Transient("Dataverse asked to wait", code="throttled", retry_after=closed)  # noqa: TRY301 - the place is given back
+                        raise Transient("Dataverse asked to wait", code=THROTTLED, retry_after=closed)  # noqa: TRY301 - the place is given back
                     await self._wait(closed)
                     waited += gate
             except BaseException:

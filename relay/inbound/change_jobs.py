@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from relay.dataverse.throttle import THROTTLED
+from relay.errors import Transient
 from relay.inbound.carry import Progress
 from relay.inbound.change import Change, dump_changes, load_changes
 from relay.inbound.entries import Entry, Incoming
@@ -66,6 +68,7 @@ class ChangeJobs:
             most=settings.window,
             patience=PATIENCE,
             linger=LINGER,
+            everybodys=_is_everybodys,
         )
 
     async def carry(self, job: Job, body: bytes, turn: Turn, meter: Meter, progress: Progress) -> dict[str, Any]:
@@ -110,6 +113,11 @@ class ChangeJobs:
         for change, code in failed.items():
             letter = {"job": asdict(job), "body": dump_changes([change]).decode()}
             await self._dead_letters.put("inbound", code, letter, subject=change.key)
+
+
+def _is_everybodys(error: Exception) -> bool:
+    """Tell whether Dataverse has no time for anybody: one by one all would wait as long once more, and for nothing."""
+    return isinstance(error, Transient) and error.code == THROTTLED
 
 
 def _joint(group: Sequence[Told]) -> Job:

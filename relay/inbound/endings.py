@@ -123,7 +123,12 @@ def _is_overtaken(draft: Draft, there: Mapping[str, Any]) -> bool:
     meta = there.get("meta")
     time = instant_of(meta.get("lastUpdated")) if isinstance(meta, Mapping) else ""
     told = draft.columns.get(draft.map.last_updated)
-    return not (time and isinstance(told, str) and datetime.fromisoformat(time) < datetime.fromisoformat(told))
+    if not time or not isinstance(told, str):
+        return True
+    said, ours = datetime.fromisoformat(time), datetime.fromisoformat(told)
+    if ours.tzinfo is None:  # a column of days: it holds the date as it was written
+        return said.date() >= ours.date()
+    return said >= ours
 
 
 def is_late(draft: Draft, tombstone: Tombstone, *, ordered: bool) -> bool:

@@ -31,6 +31,7 @@ class _Place(Generic[T, R]):
 class Together(Generic[T, R]):
     """Carries things out in groups, one group at a time; a group that fails as a whole goes again one by one.
 
+    Not so for an error that is `everybodys`, whoever asks and for whatever: each of the group has it then.
     `carry` returns a result for each of a group, in order. A group holds at most `most` by `size`, and one thing at
     least. Whoever waits longer than `patience` seconds for its group to begin goes alone. After a group of several the
     next one waits `linger` seconds at most until as many are there again: they come back one just before the other.
@@ -44,12 +45,14 @@ class Together(Generic[T, R]):
         most: int,
         patience: float,
         linger: float,
+        everybodys: Callable[[Exception], bool] = lambda _: False,
     ) -> None:
         self._carry = carry
         self._size = size
         self._most = most
         self._patience = patience
         self._linger = linger
+        self._everybodys = everybodys
         self._waiting: list[_Place[T, R]] = []
         self._last = 1  # how many the last group was
         self._came = asyncio.Event()
@@ -114,8 +117,9 @@ class Together(Generic[T, R]):
         try:
             results = await self._carry([place.one for place in group])
         except Exception as error:  # noqa: BLE001 - whatever it is, it must be nobody's but its own
-            if len(group) == 1:
-                group[0].error = error
+            if len(group) == 1 or self._everybodys(error):
+                for place in group:
+                    place.error = error
             else:
                 log.warning("%d carried out together failed: %s", len(group), _code(error))
         else:

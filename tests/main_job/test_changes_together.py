@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from relay.errors import StoreUnavailable
+from relay.dataverse.throttle import THROTTLED
+from relay.errors import StoreUnavailable, Transient
 from relay.inbound.change import Change
 from support.samples import codes, encounter, patient, results
 from support.world import World, world
@@ -176,3 +177,25 @@ async def test_a_job_over_its_time_is_given_up_for_its_own_reason(tmp_path: Path
         await it.settle(within=timedelta(days=1))
         assert [(await outcome(it, each))["status"] for each in jobs] == ["succeeded", "failed", "succeeded"]
         assert len(await it.dead()) == 1
+
+
+async def test_what_nobody_has_time_for_is_put_off_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Dataverse asks everybody to wait, those of a group do not wait for it once more, one by one: they come again later."""
+    async with world(tmp_path) as it:
+        names = [f"p{number}" for number in range(6)]
+        await it.put(*map(patient, names))
+        asked = 0
+
+        async def full(*_: object, **__: object) -> httpx.Response:
+            nonlocal asked
+            asked += 1
+            raise Transient("Dataverse asked to wait", code=THROTTLED, retry_after=90)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(it.relay.dataverse.governor, "call", full)
+            jobs = await crowd(it, [told(f"Patient/{each}") for each in names])
+        assert asked <= 3, "once for each group, and not for each of it once more"
+        assert [(await it.relay.inbound.status(each)).status for each in jobs] == [202] * 6
+        await it.settle()
+        assert [results(await outcome(it, each)) for each in jobs] == [{f"Patient/{name}": "created"} for name in names]
+        assert await it.dead() == []

@@ -297,3 +297,14 @@ async def test_a_merge_that_is_told_late(tmp_path: Path, number: int, ends: int)
         outcome = await carried(it, bundle(version(replaced("p1", "p2"), number)))
         assert told(outcome) == ([("skipped", ["stale"])] if number == 2 else [("updated", ["merged"])])
         assert await state(it) == {"p1": ends, "p2": 0}
+
+
+async def test_a_merge_where_times_are_days(tmp_path: Path) -> None:
+    """A column of days may hold when a resource was written; the server's version is compared with it by its day."""
+    text = MERGES.replace("msemr_azurefhirlastupdatedon", "anniversary")
+    async with world(tmp_path, maps=maps(tmp_path, text)) as it:
+        await it.put(patient("p1"), patient("p2"))
+        await carried(it, bundle(version(patient("p1"), 1), patient("p2")))
+        outcome = await carried(it, bundle(version(replaced("p1", "p2"), 2)))
+        assert told(outcome) == [("skipped", ["stale"])]
+        assert await state(it) == {"p1": 0, "p2": 0}
