@@ -15,6 +15,7 @@ _LEAST: Final = 0.001  # seconds: a shorter wait might not move the clock
 _SHARE: Final = 8  # an instance that others crowd out does not stay so for long: it may use one part in eight
 _QUIET: Final = 60.0  # seconds without a refusal, and
 _WINDOWS: Final = 3  # … windows, after which twice as much is tried
+_BOUNDLESS: Final = 1 << 40  # calls, or milliseconds: more than any window can see
 
 
 class Pace:
@@ -67,6 +68,9 @@ class Pace:
             return 0
         if quiet := int((now - self._since) / max(_QUIET, _WINDOWS * self._window)):
             self._most, self._since = self._most << min(quiet, 32), now
+            if self._most > _BOUNDLESS:  # doubled for ever, it would be more than a float can say
+                self._most = None
+                return 0
         self._forget(now)
         passed, used, works = self._used[0], self._used[self._by_time], max(1, self._used[2])
         each = used / passed if passed and self._by_time else 1.0

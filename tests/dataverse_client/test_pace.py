@@ -168,3 +168,17 @@ def test_no_window_holds_more_than_was_learned(steps: list[tuple[int, int]], win
             pace.note(now, 0.01, begins=True)
     soon = [each for each in made if each < 100 + QUIET]
     assert all(sum(begin <= each < begin + window - 0.001 for each in soon) <= 10 for begin in soon)
+
+
+@pytest.mark.parametrize("body", [refusal(4), slow_refusal(4)])
+def test_weeks_without_a_refusal(body: bytes) -> None:
+    """A process that runs for weeks after its last refusal, and is never idle, sends as if there had been none."""
+    pace = Pace(3)
+    now = passed(pace)
+    assert pace.learn(body, now, 0)
+    for _ in range(1200):
+        now += QUIET + 1
+        pace.note(now, 0.1, begins=True)
+        assert pace.wait(now, 1, begun=False) == 0
+    assert pace.learn(refusal(4), now, 0)
+    assert pace.wait(now, 1, begun=True) > 0, "the next one counts as the first one did"
