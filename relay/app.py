@@ -304,7 +304,7 @@ class Relay(Sides):
             "dataverse": dataverse,
             "fhir": fhir,
         }
-        if self.settings.pubsub_audience or self.settings.pubsub_email:
+        if self._expects_pubsub:
             checks["pubsub"] = pubsub
         answers: dict[str, str] = {}
         for name, check in checks.items():
@@ -318,9 +318,14 @@ class Relay(Sides):
                 answers[name] = "ok"
         return answers
 
+    @property
+    def _expects_pubsub(self) -> bool:
+        """Whether messages of Pub/Sub are meant to come, though half of their settings may be missing."""
+        return bool(self.settings.pubsub_audience or self.settings.pubsub_email)
+
     def check_pubsub(self) -> None:
         """Raise SettingsError when Pub/Sub is set up so that no message of it could be taken."""
-        if self.settings.pubsub_audience or self.settings.pubsub_email:
+        if self._expects_pubsub:
             from relay.inbound.pubsub import check_settings
 
             check_settings(self.settings)

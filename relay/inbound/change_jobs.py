@@ -81,23 +81,19 @@ class ChangeJobs:
 
     async def _carry(self, group: Sequence[Told]) -> list[_Done]:
         """Carry the changes of a group out as one bundle; what is told of one resource by several is one entry of it."""
-        first = group[0]
-        meter = first.meter if len(group) == 1 else Meter()
+        whole = group[0] if len(group) == 1 else _joint(group)
         try:
-            with metered(meter):
-                changes = [change for told in group for change in told.changes]
-                incoming, sent = await self._gatherer.gather(changes)
+            with metered(whole.meter):
+                incoming, sent = await self._gatherer.gather(whole.changes)
             for told in group:
                 told.turn.weigh(incoming.size // len(group))
-            job = first.job if len(group) == 1 else _joint(group)
-            progress = first.progress if len(group) == 1 else Progress()
-            reports = await self._carry_out(job, incoming, sent, meter, progress)
+            reports = await self._carry_out(whole.job, incoming, sent, whole.meter, whole.progress)
         finally:
             for told in group:
-                if told.meter is not meter:
-                    _add(told.meter, meter)
+                if told is not whole:
+                    told.meter.add(whole.meter)
         found = {entry.key: (entry, report) for entry, report in zip(incoming.entries, reports, strict=True)}
-        return [_done(told, job.tag, found, len(group)) for told in group]
+        return [_done(told, whole.job.tag, found, len(group)) for told in group]
 
     async def _see_through(self, job: Job, done: _Done) -> None:
         """Try changes again whose references may be there later, and bury the failed: nobody waits for this outcome."""
@@ -120,10 +116,12 @@ def _is_everybodys(error: Exception) -> bool:
     return isinstance(error, Transient) and error.code == THROTTLED
 
 
-def _joint(group: Sequence[Told]) -> Job:
-    """Return the job that a group is written as; of the same group it is the same."""
+def _joint(group: Sequence[Told]) -> Told:
+    """Return what a group is carried out as; of the same group it is the same job."""
     ids = " ".join(sorted(told.job.id for told in group))
-    return Job(hashlib.sha256(ids.encode()).hexdigest()[:32], kind=CHANGES)
+    job = Job(hashlib.sha256(ids.encode()).hexdigest()[:32], kind=CHANGES)
+    changes = [change for told in group for change in told.changes]
+    return Told(job, changes, group[0].turn, Meter(), Progress())
 
 
 def _done(told: Told, tag: str, found: Mapping[tuple[str, str] | None, tuple[Entry, Report]], together: int) -> _Done:
@@ -134,9 +132,3 @@ def _done(told: Told, tag: str, found: Mapping[tuple[str, str] | None, tuple[Ent
     if together > 1:
         outcome["receipt"]["together"] = together
     return _Done([entry for entry, _ in mine], outcome)
-
-
-def _add(meter: Meter, more: Meter) -> None:
-    meter.dataverse += more.dataverse
-    meter.fhir += more.fhir
-    meter.waits_ms += more.waits_ms
