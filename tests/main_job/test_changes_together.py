@@ -28,16 +28,8 @@ def told(*addresses: str) -> list[Change]:
 async def crowd(it: World, jobs: Sequence[Sequence[Change]]) -> list[str]:
     """Hand changes over, one job each, have all the messages worked on at once, and return the jobs' ids."""
     ids = [(await it.relay.inbound.changes(each)).job for each in jobs]
-    await at_once(it)
+    await it.work_at_once()
     return ids
-
-
-async def at_once(it: World) -> None:
-    """Have every message that is due worked on at once, as a host does."""
-    messages = await it.store.receive("inbound", most=32, visibility=timedelta(seconds=30))
-    await asyncio.gather(*(it.relay.inbound.work(each.text) for each in messages))
-    for message in messages:
-        await it.store.delete(message)
 
 
 async def outcome(it: World, job: str) -> dict[str, Any]:
@@ -133,7 +125,7 @@ async def test_a_payload_that_is_none_is_nobody_elses(tmp_path: Path) -> None:
         await it.put(*map(patient, ("p1", "p2", "p3")))
         jobs = [(await it.relay.inbound.changes(told(f"Patient/{each}"))).job for each in ("p1", "p2", "p3")]
         await it.store.put_blob("relay-payloads", jobs[1], b"damaged")
-        await at_once(it)
+        await it.work_at_once()
         assert [(await outcome(it, each))["status"] for each in jobs] == ["succeeded", "failed", "succeeded"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +38,7 @@ async def job(it: World, *, crowd: bool, fault: dict[str, Any] | None = None) ->
         for each in resources:
             await it.relay.inbound.changes([Change("test", each["resourceType"], each["id"], None, "update", None)])
         if crowd:
-            messages = await it.store.receive("inbound", most=32, visibility=timedelta(seconds=30))
-            await asyncio.gather(*(it.relay.inbound.work(each.text) for each in messages))
-            for message in messages:
-                await it.store.delete(message)
+            await it.work_at_once()
         await it.settle()
         struck |= len(it.dataverse.faults) < len(faults)
     assert struck or not fault, "a test without its fault tests nothing"

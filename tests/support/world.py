@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -139,6 +140,13 @@ class World:
                 await self.store.delete(message)
                 count += 1
         return count
+
+    async def work_at_once(self) -> None:
+        """Do the messages of the inbound queue that are visible now side by side, as a host with many hands would."""
+        messages = await self.store.receive("inbound", most=32, visibility=timedelta(seconds=30))
+        await asyncio.gather(*(self.relay.inbound.work(message.text) for message in messages))
+        for message in messages:
+            await self.store.delete(message)
 
     def beside(self) -> Relay:
         """Return the relay in another process: it has the same store, and nothing of this one's memory."""
