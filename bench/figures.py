@@ -14,6 +14,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_QUEUES = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
+HANDED_OVER: int = _QUEUES["batchSize"] + _QUEUES["newBatchThreshold"]
+"""Messages of a queue that a host works on at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:

@@ -35,6 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import httpx
+from figures import HANDED_OVER
 
 from devstack.dataverse.protection import Guard, Latency, Protection
 from relay.dataverse.throttle import Governor
@@ -47,9 +48,6 @@ CALL = 0.1
 """Seconds that a call takes."""
 
 AT_ONCE = 8
-WORKERS = 12
-"""How many messages of a queue a host works on at once, by host.json."""
-
 BULK = (3, 4)
 """The calls side by side of each level of a bundle in bulk."""
 
@@ -138,7 +136,7 @@ class Storm:
         self.governor = Governor(max_wait=SOON, clock=self.clock, jitter=self.draw.random)
         seconds = timedelta(seconds=1)
         self.backoff = Backoff(5 * seconds, 900 * seconds, 86400 * seconds, self.draw.random)
-        self.hands = asyncio.Semaphore(WORKERS)
+        self.hands = asyncio.Semaphore(HANDED_OVER)
 
     async def send(self) -> httpx.Response:
         """Make one request."""

@@ -44,6 +44,21 @@ class Model:
     fhir_call: float = 50
     entry: float = 5
 
+    @property
+    def org(self) -> dict[str, Any]:
+        """Return how the Dataverse emulator is started."""
+        return {
+            "call_ms": self.call,
+            "operation_ms": self.operation,
+            "bulk_row_ms": self.bulk_row,
+            "protection": Protection(dop_hint=AT_ONCE),
+        }
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """Return how the FHIR server is started."""
+        return {"call_ms": self.fhir_call, "entry_ms": self.entry}
+
     def least(self, count: int) -> float:
         """Return the seconds below which the whole job for so many patients cannot be done.
 
@@ -106,16 +121,10 @@ async def _threshold(model: Model) -> list[Figure]:
 @asynccontextmanager
 async def _servers(model: Model) -> AsyncIterator[tuple[str, str]]:
     """Run both servers under the model, with the alternate keys that the SDK needs; gives their roots."""
-    org = dataverse_emulator.create_app(
-        metadata=ROOT / "maps" / "metadata.json",
-        call_ms=model.call,
-        operation_ms=model.operation,
-        bulk_row_ms=model.bulk_row,
-        protection=Protection(dop_hint=AT_ONCE),
-    )
+    org = dataverse_emulator.create_app(metadata=ROOT / "maps" / "metadata.json", **model.org)
     for table, column in KEYS.items():
         org.declare_key(table, column)
-    server = fhir_server.create_app(call_ms=model.fhir_call, entry_ms=model.entry)
+    server = fhir_server.create_app(**model.server)
     try:
         async with serving(org) as org_url, serving(server) as fhir_url:
             yield org_url, fhir_url

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,39 +10,28 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from figures import ROOT, Figure
+from figures import HANDED_OVER, Figure
 from material import patients
 from servers import Servers, servers
-from throughput import AT_ONCE, Model
+from throughput import Model
 
-from devstack.dataverse.protection import Protection
 from relay.inbound.change import Change
 
 COUNT = 100
-_HOST = json.loads((ROOT / "host.json").read_text(encoding="utf-8"))["extensions"]["queues"]
-SIDE_BY_SIDE: int = _HOST["batchSize"] + _HOST["newBatchThreshold"]
-"""Messages that a host hands over at once."""
 
 
 def run() -> Iterator[Figure]:
     """Tell of 100 new patients in as many messages."""
     told = {name: asyncio.run(_tell(patience)) for name, patience in (("together", 60.0), ("alone", 0.0))}
     for name, each in told.items():
-        more = {**each, "count": COUNT, "side_by_side": SIDE_BY_SIDE}
+        more = {**each, "count": COUNT, "side_by_side": HANDED_OVER}
         yield Figure(f"told_{name}", each["dataverse"], "calls to Dataverse", more)
 
 
 async def _tell(patience: float) -> dict[str, Any]:
     model = Model()
-    org = {
-        "call_ms": model.call,
-        "operation_ms": model.operation,
-        "bulk_row_ms": model.bulk_row,
-        "protection": Protection(dop_hint=AT_ONCE),
-    }
-    server = {"call_ms": model.fhir_call, "entry_ms": model.entry}
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as folder:
-        async with servers(Path(folder), org=org, server=server) as world:
+        async with servers(Path(folder), org=model.org, server=model.server) as world:
             made = patients(COUNT)
             await world.put(*made)
             inbound = world.relay.inbound
@@ -51,7 +39,7 @@ async def _tell(patience: float) -> dict[str, Any]:
             for each in made:
                 await inbound.changes([Change("bench", "Patient", each["id"], None, "create", None)])
             began = time.perf_counter()
-            await asyncio.gather(*(_listener(world) for _ in range(SIDE_BY_SIDE)))
+            await asyncio.gather(*(_listener(world) for _ in range(HANDED_OVER)))
             seconds = time.perf_counter() - began
             calls = {"dataverse": len(world.dataverse.calls), "fhir": len(world.fhir.calls)}
             for each in await world.read(*made):
